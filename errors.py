@@ -1,0 +1,55 @@
+"""How a run ends when the user gave it something it cannot use.
+
+Everything a user can get wrong (a file, a flag, an output directory) is
+raised as `InputError` with a message of one line. The executables run through
+`run`, which prints that line instead of a traceback and exits with status 1.
+Errors of any other type are bugs and keep their traceback.
+"""
+
+import contextlib
+import sys
+
+from absl import app
+from absl import logging
+
+
+class InputError(ValueError):
+  """Something the user gave is wrong.
+
+  The message is one line: what was found, where, what is allowed, what to do.
+  """
+
+
+@contextlib.contextmanager
+def reported():
+  """Inside, a ValueError or OSError becomes an InputError.
+
+  For calls that read what the user named: modules that know nothing of users
+  raise these two.
+  """
+  try:
+    yield
+  except InputError:
+    raise
+  except OSError as error:
+    raise InputError("%s: %s" % (error.filename, error.strerror)) from error
+  except ValueError as error:
+    raise InputError(str(error)) from error
+
+
+def run(main):
+  """Runs `main(argv)` under absl; an InputError becomes one line and status 1.
+
+  The traceback is still there for whoever wants it, with `--verbosity=1`.
+  """
+
+  def guarded(argv):
+    try:
+      return main(argv)
+    except InputError as error:
+      logging.debug("where it was raised:", exc_info=True)
+      logging.flush()
+      print("error: %s" % " ".join(str(error).split()), file=sys.stderr)
+      return 1
+
+  app.run(guarded)

@@ -1,0 +1,1347 @@
+"""The model against the reference's numbers, its interface and its contracts."""
+
+import functools
+import inspect
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+import test_util
+
+# ---------------------------------------------------- what scripts may rely on
+
+# Name -> arguments, with their defaults, that existing code passes by position
+# and by name. A function may take more after these, all with a default.
+INTERFACE = {
+    "BertConfig": (
+        "vocab_size, hidden_size=768, num_hidden_layers=12,"
+        " num_attention_heads=12, intermediate_size=3072, hidden_act='gelu',"
+        " hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,"
+        " max_position_embeddings=512, type_vocab_size=16,"
+        " initializer_range=0.02"),
+    "BertConfig.from_dict": "json_object",
+    "BertConfig.from_json_file": "json_file",
+    "BertConfig.to_dict": "self",
+    "BertConfig.to_json_string": "self",
+    "BertModel": (
+        "config, is_training, input_ids, input_mask=None, token_type_ids=None,"
+        " use_one_hot_embeddings=False, scope=None,"
+        " adapter_fn='feedforward_adapter'"),
+    "BertModel.get_pooled_output": "self",
+    "BertModel.get_sequence_output": "self",
+    "BertModel.get_all_encoder_layers": "self",
+    "BertModel.get_embedding_output": "self",
+    "BertModel.get_embedding_table": "self",
+    "transformer_model": (
+        "input_tensor, attention_mask=None, hidden_size=768,"
+        " num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,"
+        " intermediate_act_fn=gelu, hidden_dropout_prob=0.1,"
+        " attention_probs_dropout_prob=0.1, initializer_range=0.02,"
+        " do_return_all_layers=False, adapter_fn=None,"
+        " share_parameter_across_layers=False, layers_per_group=None"),
+    "attention_layer": (
+        "from_tensor, to_tensor, attention_mask=None, num_attention_heads=1,"
+        " size_per_head=512, query_act=None, key_act=None, value_act=None,"
+        " attention_probs_dropout_prob=0.0, initializer_range=0.02,"
+        " do_return_2d_tensor=False, batch_size=None, from_seq_length=None,"
+        " to_seq_length=None"),
+    "feedforward_adapter": "input_tensor, hidden_size=64, init_scale=0.001",
+    "get_adapter": "function_or_name",
+    "get_activation": "function_or_name",
+    "embedding_lookup": (
+        "input_ids, vocab_size, embedding_size=128, initializer_range=0.02,"
+        " word_embedding_name='word_embeddings', use_one_hot_embeddings=False"),
+    "embedding_postprocessor": (
+        "input_tensor, use_token_type=False, token_type_ids=None,"
+        " token_type_vocab_size=16,"
+        " token_type_embedding_name='token_type_embeddings',"
+        " use_position_embeddings=True,"
+        " position_embedding_name='position_embeddings',"
+        " initializer_range=0.02, max_position_embeddings=512,"
+        " dropout_prob=0.1"),
+    "create_attention_mask_from_input_mask": "from_tensor, to_mask",
+    "get_assignment_map_from_checkpoint": "tvars, init_checkpoint",
+    "gelu": "x",
+    "dropout": "input_tensor, dropout_prob",
+    "layer_norm": "input_tensor, name=None",
+    "layer_norm_and_dropout": "input_tensor, dropout_prob, name=None",
+    "create_initializer": "initializer_range=0.02",
+    "get_shape_list": "tensor, expected_rank=None, name=None",
+    "reshape_to_matrix": "input_tensor",
+    "reshape_from_matrix": "output_tensor, orig_shape_list",
+    "assert_rank": "tensor, expected_rank, name=None",
+}
+
+
+@pytest.mark.parametrize("name", sorted(INTERFACE))
+def test_interface(name):
+  function = functools.reduce(getattr, name.split("."), modeling)
+  parameters = list(inspect.signature(function).parameters.values())
+
+  def text(parameter):
+    if parameter.default is parameter.empty:
+      return parameter.name
+    # A function as a default is written by its name.
+    return "%s=%s" % (parameter.name, getattr(
+        parameter.default, "__name__", repr(parameter.default)))
+
+  known = INTERFACE[name].split(", ")
+  assert [text(p) for p in parameters[:len(known)]] == known
+  for parameter in parameters[:len(known)]:
+    assert parameter.kind == parameter.POSITIONAL_OR_KEYWORD
+  for parameter in parameters[len(known):]:
+    assert parameter.default is not parameter.empty, parameter.name
+
+
+def test_import_changes_no_global_mode():
+  code = """
+import tensorflow.compat.v1 as tf
+def mode():
+  # What the modes decide, rather than the switches themselves.
+  with tf.Graph().as_default():
+    variable = tf.get_variable("v", [1])
+    relation = tf.placeholder(tf.float32, [1]) == 1.0
+    return (tf.executing_eagerly(), tf.resource_variables_enabled(),
+            tf.control_flow_v2_enabled(), type(tf.TensorShape([1])[0]),
+            type(variable), type(relation), tf.get_logger().level)
+before = mode()
+import modeling, optimization
+assert mode() == before, (before, mode())
+"""
+  subprocess.run([sys.executable, "-c", code], check=True,
+                 cwd=os.path.dirname(os.path.abspath(modeling.__file__)))
+
+
+# ------------------------------------------------------- the reference's numbers
+
+# Name in testdata/ -> the config keys that its json does not hold, because
+# there they are arguments of the code.
+GOLDEN_MODELS = {
+    "adapter_small": {},
+    "no_adapter_small": {},
+    "albert_shared_all": {"share_parameter_across_layers": True},
+    "albert_shared_pairs": {"share_parameter_across_layers": True,
+                            "layers_per_group": 2},
+}
+
+
+@pytest.mark.parametrize("name,one_hot", [
+    (name, False) for name in GOLDEN_MODELS] + [("no_adapter_small", True)])
+def test_golden_model(name, one_hot):
+  arrays, facts, checkpoint = test_util.golden(name)
+  config = modeling.BertConfig.from_dict(
+      dict(facts["config"], **GOLDEN_MODELS[name]))
+  with test_util.graph():
+    model = test_util.build(config, arrays, use_one_hot_embeddings=one_hot,
+                            adapter_fn=facts.get("adapter_fn"))
+    trainable = tf.trainable_variables()
+    assert {v.name: v.shape.as_list() for v in trainable} == facts["shapes"]
+    assert all(v.dtype.base_dtype == tf.float32 for v in trainable)
+    assert tf.global_variables() == trainable
+    if "trainable" in facts:  # the ALBERT files hold no order
+      assert [v.name for v in trainable] == facts["trainable"]
+    for collection, members in facts.get("collections", {}).items():
+      assert [v.name for v in tf.get_collection(collection)] == members
+
+    test_util.init_from(checkpoint, trainable)
+    with test_util.session() as session:
+      outputs = session.run({
+          "embedding_output": model.get_embedding_output(),
+          "all_encoder_layers": tf.stack(model.get_all_encoder_layers()),
+          "sequence_output": model.get_sequence_output(),
+          "pooled_output": model.get_pooled_output(),
+      })
+      table = session.run(model.get_embedding_table())
+  for key, value in outputs.items():
+    np.testing.assert_allclose(value, arrays[key], rtol=0, atol=2e-5,
+                               err_msg=key)
+  np.testing.assert_array_equal(table, tf.train.load_variable(
+      checkpoint, "bert/embeddings/word_embeddings"))
+
+
+def test_golden_real_weights():
+  weights = test_util.external("BERT_BASE_DIR", "bert_model.ckpt")
+  with np.load(test_util.external("ADAPTER_BERT_GOLDEN",
+                                  "minilm_l6_forward.npz")) as arrays:
+    arrays = dict(arrays)
+  config = modeling.BertConfig.from_json_file(
+      test_util.external("BERT_BASE_DIR", "bert_config.json"))
+  with test_util.graph():
+    model = test_util.build(config, arrays, adapter_fn=None)
+    test_util.init_from(weights, tf.trainable_variables())
+    with test_util.session() as session:
+      sequence, pooled = session.run(
+          [model.get_sequence_output(), model.get_pooled_output()])
+  np.testing.assert_allclose(pooled, arrays["pooled_output"], rtol=0, atol=2e-5)
+  tokens = arrays["input_mask"] == 1
+  np.testing.assert_allclose(sequence[tokens],
+                             arrays["sequence_output"][tokens], rtol=0,
+                             atol=2e-5)
+  # Padding is looked at by nobody. At one of its positions float32 keeps fewer
+  # digits: in float64 the result is 1e-4 from the reference's there, and 3e-5
+  # from ours.
+  np.testing.assert_allclose(sequence, arrays["sequence_output"], rtol=0,
+                             atol=5e-4)
+
+
+# ------------------------------------------------------------------- adapters
+
+
+@pytest.mark.parametrize("init_scale,low,high", [
+    (0.0, 0.0, 2e-5),   # zero weights: the model without adapters
+    (1e-3, 0.0, 1e-3),  # the default: close to it
+    (0.5, 0.1, 100.0),  # a control: adapters are in the graph and do something
+])
+def test_adapter_is_the_identity_at_zero_weights(init_scale, low, high):
+  plain = test_util.golden("no_adapter_small")
+  adapter = functools.partial(modeling.feedforward_adapter,
+                              init_scale=init_scale)
+  with test_util.graph():
+    model = test_util.build(modeling.BertConfig.from_dict(plain.facts["config"]),
+                            plain.arrays, adapter_fn=adapter)
+    adapters = set(tf.get_collection("adapters"))
+    test_util.init_from(plain.checkpoint, [
+        v for v in tf.trainable_variables() if v not in adapters])
+    with test_util.session() as session:
+      output = session.run(model.get_sequence_output())
+  difference = np.abs(output - plain.arrays["sequence_output"]).max()
+  assert low <= difference <= high
+
+
+def test_adapter_hand_worked():
+  with test_util.graph():
+    with tf.variable_scope("here"):
+      output = modeling.feedforward_adapter(
+          tf.constant([[1.0, 2.0], [0.0, -1.0]]), hidden_size=1)
+    variables = {v.op.name: v for v in tf.get_collection("adapters")}
+    assert {k: v.shape.as_list() for k, v in variables.items()} == {
+        "here/adapters/weights1": [2, 1], "here/adapters/biases1": [1, 1],
+        "here/adapters/weights2": [1, 2], "here/adapters/biases2": [1, 2]}
+    with test_util.session() as session:
+      session.run([variables["here/adapters/weights1"].assign([[1.0], [1.0]]),
+                   variables["here/adapters/biases1"].assign([[-2.0]]),
+                   variables["here/adapters/weights2"].assign([[3.0, -1.0]]),
+                   variables["here/adapters/biases2"].assign([[0.5, 0.25]])])
+      output = session.run(output)
+  # The bottleneck: gelu(1 + 2 - 2) = 0.8411920, gelu(0 - 1 - 2) = -0.0036374.
+  np.testing.assert_allclose(
+      output, [[1 + 3 * 0.8411920 + 0.5, 2 - 0.8411920 + 0.25],
+               [3 * -0.0036374 + 0.5, -1 + 0.0036374 + 0.25]], atol=1e-6)
+
+
+def test_adapter_initial_values():
+  with test_util.graph():
+    modeling.feedforward_adapter(tf.zeros([1, 200]), 100, init_scale=0.05)
+    with test_util.session() as session:
+      values = {v.op.name.split("/")[-1]: session.run(v)
+                for v in tf.get_collection("adapters")}
+  for name in ("weights1", "weights2"):
+    assert np.abs(values[name]).max() <= 2 * 0.05
+    # Cut at two standard deviations, a normal distribution keeps 0.880 of its
+    # own.
+    assert np.std(values[name]) == pytest.approx(0.880 * 0.05, rel=0.02)
+  assert not values["biases1"].any() and not values["biases2"].any()
+
+
+def _with_get_variable(x):
+  return x * tf.get_variable("scale", [16], initializer=tf.ones_initializer())
+
+
+def _with_a_scope(x):
+  with tf.variable_scope("adapters"):
+    return _with_get_variable(x)
+
+
+def _with_tf_variable(x):
+  return x + tf.Variable(tf.zeros([16]), name="shift")
+
+
+def _with_layers_of_this_module(x):
+  with tf.variable_scope("mine"):
+    return modeling.layer_norm(modeling.dense(x, 16))
+
+
+class _CallableWithoutName(object):
+
+  def __call__(self, x):
+    return _with_get_variable(x)
+
+
+@pytest.mark.parametrize("adapter_fn,expected", [
+    (_with_get_variable, ["scale"]),
+    (_with_a_scope, ["adapters/scale"]),
+    (_with_tf_variable, ["shift"]),
+    (_with_layers_of_this_module,
+     ["mine/dense/kernel", "mine/dense/bias", "mine/LayerNorm/beta",
+      "mine/LayerNorm/gamma"]),
+    (_CallableWithoutName(), ["scale"]),
+    (functools.partial(_with_get_variable), ["scale"]),
+    (lambda x: x, []),
+])
+def test_custom_adapter(adapter_fn, expected):
+  inputs = []
+
+  def spy(x):
+    inputs.append(x.shape.as_list())
+    return adapter_fn(x)
+
+  with test_util.graph():
+    test_util.build(test_util.tiny_config(num_hidden_layers=2),
+                    test_util.tiny_batch(), adapter_fn=spy)
+    assert inputs == [[5 * 7, 16]] * 4
+    # Whatever it creates is an adapter variable, and nothing else is.
+    assert test_util.names(tf.get_collection("adapters")) == [
+        "bert/encoder/layer_%d/%s/%s" % (layer, half, name)
+        for layer in (0, 1) for half in ("attention/output", "output")
+        for name in expected]
+    # With those of the plain model, each once.
+    assert len(tf.global_variables()) == 2 * 16 + 7 + 4 * len(expected)
+    assert tf.trainable_variables() == tf.global_variables()
+
+
+@pytest.mark.parametrize("adapter_fn", [
+    lambda x: modeling.dense(x, 16), lambda x: modeling.layer_norm(x)])
+def test_adapter_cannot_take_the_layers_own_variables(adapter_fn):
+  with test_util.graph():
+    with pytest.raises(ValueError, match="layer's own; open a variable scope"):
+      test_util.build(test_util.tiny_config(), test_util.tiny_batch(),
+                      adapter_fn=adapter_fn)
+
+
+def test_adapter_layers():
+  config, batch = test_util.tiny_config(), test_util.tiny_batch()
+  for layers in ([1, 2], [], None):
+    with test_util.graph():
+      test_util.build(config, batch, adapter_layers=layers)
+      found = set(v.name.split("/")[2] for v in tf.get_collection("adapters"))
+      assert found == set("layer_%d" % i
+                          for i in ([0, 1, 2] if layers is None else layers))
+  for layer in (3, -1):
+    with test_util.graph():
+      with pytest.raises(ValueError, match="names layer %d; the model has layers"
+                                           " 0 to 2" % layer):
+        test_util.build(config, batch, adapter_layers=[0, layer])
+
+
+def test_get_adapter():
+  assert modeling.get_adapter("feedforward_adapter") is (
+      modeling.feedforward_adapter)
+  assert modeling.get_adapter(len) is len
+  assert modeling.get_adapter(None) is None
+  assert modeling.get_adapter("") is None
+  for unknown in ("lora", 3):
+    with pytest.raises(ValueError, match=r"unknown adapter %r; known are "
+                                         r"feedforward_adapter" % unknown):
+      modeling.get_adapter(unknown)
+
+
+# --------------------------------------------------------------- small functions
+
+
+def _run(*fetches):
+  with test_util.session() as session:
+    return session.run(fetches[0] if len(fetches) == 1 else fetches)
+
+
+def test_get_activation():
+  expected = {"linear": None, "relu": tf.nn.relu, "gelu": modeling.gelu,
+              "gelu_erf": modeling.gelu_erf, "tanh": tf.tanh}
+  for name, function in expected.items():
+    assert modeling.get_activation(name) is function
+    assert modeling.get_activation(name.upper()) is function
+  assert modeling.get_activation(len) is len
+  assert modeling.get_activation(None) is None
+  assert modeling.get_activation("") is None
+  with pytest.raises(ValueError, match="unknown activation 'swish'; known are "
+                                       "gelu, gelu_erf, linear, relu, tanh"):
+    modeling.get_activation("swish")
+  with pytest.raises(ValueError, match="unknown activation 1"):
+    modeling.get_activation(1)
+
+
+def test_gelu():
+  x = np.array([-3.0, -1.0, 0.0, 0.5, 1.0, 2.0, 10.0])
+  with test_util.graph():
+    tanh_form, exact = _run(modeling.gelu(tf.constant(x)),
+                            modeling.gelu_erf(tf.constant(x)))
+  np.testing.assert_allclose(
+      tanh_form, [-0.0036374, -0.1588080, 0.0, 0.3457140, 0.8411920, 1.9545977,
+                  10.0], atol=1e-6)
+  np.testing.assert_allclose(
+      exact, [0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in x],
+      atol=1e-12)
+
+
+def test_layer_norm():
+  with test_util.graph():
+    with tf.variable_scope("here"):
+      plain = modeling.layer_norm(tf.constant([[[1.0, 2.0, 3.0, 4.0]]]))
+      tiny = modeling.layer_norm(tf.constant([[0.0, 2e-6]]), name="other")
+    beta, gamma = tf.get_collection("layer_norm")[:2]
+    assert test_util.names(tf.get_collection("layer_norm")) == [
+        "here/LayerNorm/beta", "here/LayerNorm/gamma", "here/other/beta",
+        "here/other/gamma"]
+    with test_util.session() as session:
+      # The mean is 2.5 and the variance 1.25.
+      normal = np.array([-1.5, -0.5, 0.5, 1.5]) / math.sqrt(1.25)
+      np.testing.assert_allclose(session.run(plain)[0, 0], normal, rtol=1e-6)
+      # Mean and standard deviation 1e-6: epsilon, 1e-12, doubles the variance.
+      np.testing.assert_allclose(
+          session.run(tiny)[0], [-math.sqrt(0.5), math.sqrt(0.5)], rtol=1e-4)
+      session.run([gamma.assign([2, 2, 2, 3]), beta.assign([0, 1, 0, 1])])
+      np.testing.assert_allclose(session.run(plain)[0, 0],
+                                 normal * [2, 2, 2, 3] + [0, 1, 0, 1],
+                                 atol=1e-6)
+
+
+def test_layer_norm_and_dropout():
+  with test_util.graph():
+    x = tf.random.stateless_normal([50, 40], seed=[1, 2])
+    both, normal = _run(modeling.layer_norm_and_dropout(x, 0.5, name="a"),
+                        modeling.layer_norm(x, name="b"))
+  kept = both != 0
+  assert 0.4 < kept.mean() < 0.6
+  np.testing.assert_allclose(both[kept], 2 * normal[kept], rtol=1e-6)
+
+
+def test_create_initializer():
+  with test_util.graph():
+    values = _run(modeling.create_initializer(0.1)([100, 200]))
+    default = _run(modeling.create_initializer()([100, 200]))
+  assert np.abs(values).max() <= 0.2
+  assert np.std(values) == pytest.approx(0.088, rel=0.02)
+  assert 0.039 < np.abs(default).max() <= 0.04
+
+
+def test_dense():
+  with test_util.graph():
+    x = tf.constant([[1.0, -2.0]])
+    linear = modeling.dense(x, 3, name="a")
+    squashed = modeling.dense(x, 3, activation=tf.tanh, name="b")
+    assert {v.op.name: v.shape.as_list() for v in tf.global_variables()} == {
+        "a/kernel": [2, 3], "a/bias": [3], "b/kernel": [2, 3], "b/bias": [3]}
+    kernel = [[1.0, 2.0, 3.0], [0.0, 1.0, 1.0]]
+    with test_util.session() as session:
+      biases = [v for v in tf.global_variables() if "bias" in v.name]
+      assert not np.any(session.run(biases))
+      session.run([v.assign(value) for value, v in zip(
+          [kernel, [0.5, 0, 0]] * 2, tf.global_variables())])
+      np.testing.assert_allclose(session.run(linear), [[1.5, 0.0, 1.0]])
+      np.testing.assert_allclose(session.run(squashed),
+                                 np.tanh([[1.5, 0.0, 1.0]]), rtol=1e-6)
+
+
+def test_get_shape_list():
+  with test_util.graph():
+    static = tf.zeros([2, 3])
+    assert modeling.get_shape_list(static) == [2, 3]
+    assert modeling.get_shape_list(static, expected_rank=2) == [2, 3]
+    dynamic = tf.placeholder(tf.float32, [None, 3, None])
+    sizes = modeling.get_shape_list(dynamic, expected_rank=[2, 3])
+    assert sizes[1] == 3
+    with tf.Session() as session:
+      assert session.run([sizes[0], sizes[2]],
+                         {dynamic: np.zeros([5, 3, 4])}) == [5, 4]
+    with pytest.raises(ValueError, match="rank 2"):
+      modeling.get_shape_list(static, expected_rank=3)
+
+
+def test_assert_rank():
+  with test_util.graph():
+    tensor = tf.zeros([2, 3], name="words")
+    modeling.assert_rank(tensor, 2)
+    modeling.assert_rank(tensor, [1, 2])
+    with tf.variable_scope("bert"):
+      with pytest.raises(ValueError, match=(
+          r"tensor words:0 in scope bert has rank 2 \(shape \(2, 3\)\); "
+          r"expected 3 or 4")):
+        modeling.assert_rank(tensor, [3, 4])
+      with pytest.raises(ValueError, match="tensor the words in"):
+        modeling.assert_rank(tensor, 1, name="the words")
+
+
+def test_reshape_to_and_from_matrix():
+  with test_util.graph():
+    x = np.arange(24).reshape([2, 3, 4])
+    matrix = modeling.reshape_to_matrix(tf.constant(x))
+    assert matrix.shape.as_list() == [6, 4]
+    np.testing.assert_array_equal(
+        _run(modeling.reshape_from_matrix(matrix[:, :1], [2, 3, 4])),
+        x[:, :, :1])
+    assert modeling.reshape_to_matrix(matrix) is matrix
+    assert modeling.reshape_from_matrix(matrix, [6, 9]) is matrix
+    with pytest.raises(ValueError, match="at least rank 2"):
+      modeling.reshape_to_matrix(tf.zeros([3]))
+
+
+# -------------------------------------------------------------------- dropout
+
+
+@pytest.fixture(params=["tf.nn.dropout", "stateless"])
+def any_dropout(request):
+  """A function such as modeling.dropout, of either source of randomness."""
+  def stateless(x, dropout_prob):
+    with modeling.stateless_dropout(5, tf.constant(3)):
+      return modeling.dropout(x, dropout_prob)
+  return stateless if request.param == "stateless" else modeling.dropout
+
+
+@pytest.mark.parametrize("dropout_prob", [0.1, 0.3, 0.5])
+def test_dropout_rate_and_scale(any_dropout, dropout_prob):
+  count = 200000
+  with test_util.graph():
+    output = _run(any_dropout(tf.ones([count // 4, 4]), dropout_prob)).ravel()
+  dropped = (output == 0).mean()
+  sigma = math.sqrt(dropout_prob * (1 - dropout_prob) / count)
+  assert abs(dropped - dropout_prob) < 4 * sigma
+  scale = np.unique(output[output != 0])
+  assert len(scale) == 1
+  # The rate may be rounded to a multiple of 2^-16.
+  assert scale[0] == pytest.approx(1 / (1 - dropout_prob), rel=2e-5)
+
+
+def test_dropout_scale_keeps_the_mean_exactly():
+  with test_util.graph():
+    with modeling.stateless_dropout(5, tf.constant(3)):
+      output = _run(modeling.dropout(tf.ones([10000]), 0.1))
+  # 0.1 is dropped at 6554 / 65536, and scaled for that.
+  assert output.max() == np.float32(65536 / (65536 - 6554))
+
+
+def test_dropout_of_nothing_is_the_identity(any_dropout):
+  with test_util.graph():
+    x = tf.ones([3])
+    assert any_dropout(x, 0.0) is x
+    assert any_dropout(x, None) is x
+
+
+def test_dropout_of_nearly_everything_and_of_an_empty_tensor():
+  with test_util.graph():
+    with modeling.stateless_dropout(5, tf.constant(3)):
+      output, empty = _run(modeling.dropout(tf.ones([1000]), 1 - 1e-9),
+                           modeling.dropout(tf.ones([0, 3]), 0.5))
+  assert np.isfinite(output).all()
+  assert empty.shape == (0, 3)
+
+
+def test_dropout_passes_gradient_to_what_it_keeps(any_dropout):
+  with test_util.graph():
+    # The values that are dropped reach neither output nor gradient.
+    x = tf.random.stateless_normal([1000], seed=[1, 2])
+    output = any_dropout(x, 0.4)
+    upstream = tf.random.stateless_normal([1000], seed=[3, 4])
+    x, output, upstream, gradient = _run(
+        x, output, upstream, tf.gradients(output, x, upstream)[0])
+  kept = output != 0
+  assert 500 < kept.sum() < 700
+  np.testing.assert_allclose(gradient[kept], upstream[kept] / 0.6, rtol=1e-4)
+  assert not gradient[~kept].any()
+
+
+def test_stateless_dropout_depends_on_seed_step_replica_and_place():
+  with test_util.graph():
+    step = tf.placeholder(tf.int64, [])
+    x = tf.ones([64])
+
+    def masks(seed, replica=0):
+      with modeling.stateless_dropout(seed, step, replica):
+        return modeling.dropout(x, 0.5), modeling.dropout(x, 0.5)
+
+    fetches = {"seed 1": masks(1), "seed 1 again": masks(1), "seed 2": masks(2),
+               "replica 1": masks(1, 1),
+               "replica 1 as a tensor": masks(1, tf.constant(1)),
+               "large seed": masks(2**31 - 1)}
+    with tf.Session() as session:
+      at_10 = session.run(fetches, {step: 10})
+      at_10_again = session.run(fetches, {step: 10})
+      at_11 = session.run(fetches, {step: 11})
+  for key, value in at_10.items():
+    np.testing.assert_array_equal(value, at_10_again[key])
+  for one, other in [("seed 1", "seed 1 again"),
+                     ("replica 1", "replica 1 as a tensor")]:
+    np.testing.assert_array_equal(at_10[one], at_10[other])
+  different = [at[key][place] for at in (at_10, at_11) for place in (0, 1)
+               for key in ("seed 1", "seed 2", "replica 1", "large seed")]
+  for one, other in itertools.combinations(different, 2):
+    assert (one != other).any()
+
+
+def test_stateless_dropout_ends_with_its_context():
+  with test_util.graph():
+    x = tf.ones([64])
+    with modeling.stateless_dropout(1, tf.constant(0)):
+      first = modeling.dropout(x, 0.5)
+      with modeling.stateless_dropout(2, tf.constant(0)):
+        modeling.dropout(x, 0.5)
+      second = modeling.dropout(x, 0.5)
+    with modeling.stateless_dropout(1, tf.constant(0)):
+      same = [modeling.dropout(x, 0.5), modeling.dropout(x, 0.5)]
+    outside = modeling.dropout(x, 0.5)
+    with test_util.session() as session:
+      fetched = session.run([first, second] + same)
+      np.testing.assert_array_equal(fetched[:2], fetched[2:])
+      assert (session.run(outside) != session.run(outside)).any()
+
+
+def test_model_drops_while_training_only():
+  config = test_util.tiny_config(hidden_dropout_prob=0.2,
+                                 attention_probs_dropout_prob=0.2)
+  batch = test_util.tiny_batch()
+  with test_util.graph():
+    step = tf.placeholder(tf.int64, [])
+    with modeling.stateless_dropout(1, step):
+      training = test_util.build(config, batch, is_training=True, scope="b")
+    with tf.variable_scope("", reuse=True):
+      again = test_util.build(config, batch, is_training=True, scope="b")
+      evaluated = test_util.build(config, batch, scope="b")
+    with test_util.session() as session:
+      run = lambda model, step_: session.run(model.get_pooled_output(),
+                                             {step: step_})
+      np.testing.assert_array_equal(run(evaluated, 0), run(evaluated, 1))
+      np.testing.assert_array_equal(run(training, 0), run(training, 0))
+      assert (run(training, 0) != run(training, 1)).any()
+      assert (run(training, 0) != run(evaluated, 0)).any()
+      assert (run(again, 0) != run(again, 0)).any()
+
+
+# ------------------------------------------------------------------- attention
+
+
+def _attention_in_numpy(from_tensor, to_tensor, mask, weights, heads, size):
+  """Attention by loops, float64: [B, F, heads * size]."""
+  batch_size, from_length = from_tensor.shape[:2]
+  project = lambda x, name: x @ weights[name + "/kernel"] + (
+      weights[name + "/bias"])
+  query = project(from_tensor, "query")
+  key = project(to_tensor, "key")
+  value = project(to_tensor, "value")
+  output = np.zeros([batch_size, from_length, heads * size])
+  for b in range(batch_size):
+    for h in range(heads):
+      part = slice(h * size, (h + 1) * size)
+      for f in range(from_length):
+        scores = np.array([np.dot(query[b, f, part], k) / math.sqrt(size)
+                           for k in key[b, :, part]])
+        scores -= 10000.0 * (1 - mask[b, f])
+        probabilities = np.exp(scores - scores.max())
+        probabilities /= probabilities.sum()
+        output[b, f, part] = sum(
+            p * v for p, v in zip(probabilities, value[b, :, part]))
+  return output
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_layer(masked):
+  batch_size, from_length, to_length, heads, size = 2, 3, 4, 2, 5
+  rng = np.random.RandomState(0)
+  from_value = rng.normal(size=[batch_size, from_length, 6])
+  to_value = rng.normal(size=[batch_size, to_length, 7])
+  mask = np.ones([batch_size, from_length, to_length], np.int32)
+  if masked:
+    mask[0, :, 3] = mask[1, 0, :2] = 0
+    mask[1, 2] = 0  # nothing to look at: every score is lowered alike
+  with test_util.graph():
+    from_tensor = tf.constant(from_value, tf.float32)
+    to_tensor = tf.constant(to_value, tf.float32)
+    arguments = dict(attention_mask=tf.constant(mask) if masked else None,
+                     num_attention_heads=heads, size_per_head=size)
+    matrices = (modeling.reshape_to_matrix(from_tensor),
+                modeling.reshape_to_matrix(to_tensor))
+    sizes = dict(batch_size=batch_size, from_seq_length=from_length,
+                 to_seq_length=to_length)
+    with tf.variable_scope("self", reuse=tf.AUTO_REUSE):
+      outputs = [
+          modeling.attention_layer(from_tensor, to_tensor, **arguments),
+          modeling.attention_layer(from_tensor, to_tensor,
+                                   do_return_2d_tensor=True, **arguments),
+          modeling.attention_layer(*matrices, **arguments, **sizes),
+          modeling.attention_layer(*matrices, do_return_2d_tensor=True,
+                                   **arguments, **sizes)]
+    with test_util.session(scale=0.5) as session:
+      outputs = session.run(outputs)
+      weights = {v.op.name.partition("/")[2]: session.run(v)
+                 for v in tf.global_variables()}
+  assert sorted(weights) == ["key/bias", "key/kernel", "query/bias",
+                             "query/kernel", "value/bias", "value/kernel"]
+  expected = _attention_in_numpy(from_value, to_value, mask, weights, heads,
+                                 size)
+  for output, rank in zip(outputs, (3, 2, 3, 2)):
+    assert output.ndim == rank
+    # A row without anything to look at keeps 3 digits: its scores are -10000
+    # and something, in float32.
+    np.testing.assert_allclose(output.reshape(expected.shape), expected,
+                               atol=5e-3 if masked else 1e-5)
+    np.testing.assert_allclose(output.reshape(expected.shape)[:, :2],
+                               expected[:, :2], atol=1e-5)
+
+
+def test_attention_layer_activations_and_dropout():
+  with test_util.graph():
+    x = tf.random.stateless_normal([2, 3, 6], seed=[1, 2])
+    zero = tf.zeros_like
+    with tf.variable_scope("self", reuse=tf.AUTO_REUSE):
+      # No value, no output; no query or no key, equal probabilities.
+      no_value = modeling.attention_layer(x, x, value_act=zero)
+      no_query = modeling.attention_layer(x, x, query_act=zero)
+      no_key = modeling.attention_layer(x, x, key_act=zero)
+      dropped = modeling.attention_layer(x, x, attention_probs_dropout_prob=0.5)
+    with test_util.session() as session:
+      assert not session.run(no_value).any()
+      query, key = session.run([no_query, no_key])
+      np.testing.assert_allclose(query, key, atol=1e-6)
+      np.testing.assert_allclose(query[:, :1], query[:, 1:2], atol=1e-6)
+      assert (session.run(dropped) != session.run(dropped)).any()
+
+
+def test_attention_layer_errors():
+  with test_util.graph():
+    with pytest.raises(ValueError, match="has rank 3 and to_tensor rank 2"):
+      modeling.attention_layer(tf.zeros([2, 3, 4]), tf.zeros([6, 4]))
+    with pytest.raises(ValueError, match="rank 4.*expected 2 or 3"):
+      modeling.attention_layer(tf.zeros([2, 3, 4, 5]), tf.zeros([2, 3, 4, 5]))
+    sizes = dict(batch_size=2, from_seq_length=3, to_seq_length=3)
+    for missing in sizes:
+      with pytest.raises(ValueError, match="needs batch_size, from_seq_length"):
+        modeling.attention_layer(tf.zeros([6, 4]), tf.zeros([6, 4]),
+                                 **dict(sizes, **{missing: None}))
+
+
+def test_create_attention_mask_from_input_mask():
+  with test_util.graph():
+    to_mask = tf.constant([[1, 1, 0], [1, 0, 0]])
+    mask = _run(modeling.create_attention_mask_from_input_mask(
+        tf.zeros([2, 2, 5]), to_mask))
+    assert mask.dtype == np.float32
+    np.testing.assert_array_equal(mask, [[[1, 1, 0]] * 2, [[1, 0, 0]] * 2])
+    np.testing.assert_array_equal(mask, _run(
+        modeling.create_attention_mask_from_input_mask(tf.zeros([2, 2]),
+                                                       to_mask)))
+
+
+# ------------------------------------------------------------------ embeddings
+
+
+def test_embedding_lookup():
+  with test_util.graph():
+    ids = np.array([[0, 3], [1, 3]])
+    gathered, table = modeling.embedding_lookup(tf.constant(ids), 4, 5)
+    with tf.variable_scope("", reuse=True):
+      multiplied, _ = modeling.embedding_lookup(
+          tf.constant(ids), 4, 5, use_one_hot_embeddings=True)
+      # Two ids at each position: their vectors one after the other.
+      double, _ = modeling.embedding_lookup(
+          tf.constant(np.stack([ids, ids[::-1]], -1)), 4, 5)
+    assert test_util.names(tf.global_variables()) == ["word_embeddings"]
+    gathered, multiplied, double, table = _run(gathered, multiplied, double,
+                                               table)
+    modeling.embedding_lookup(tf.constant(ids), 4, word_embedding_name="mine")
+    assert tf.global_variables()[-1].op.name == "mine"
+    assert tf.global_variables()[-1].shape.as_list() == [4, 128]
+  np.testing.assert_array_equal(gathered, table[ids])
+  np.testing.assert_array_equal(multiplied, gathered)
+  np.testing.assert_array_equal(
+      double, np.concatenate([table[ids], table[ids[::-1]]], -1))
+
+
+def test_embedding_postprocessor():
+  with test_util.graph():
+    x = tf.random.stateless_normal([2, 3, 8], seed=[1, 2])
+    types = np.array([[0, 1, 1], [0, 0, 1]])
+    arguments = dict(token_type_ids=tf.constant(types), token_type_vocab_size=2,
+                     max_position_embeddings=5, dropout_prob=0.0)
+    both = modeling.embedding_postprocessor(x, use_token_type=True, **arguments)
+    with tf.variable_scope("", reuse=True):
+      type_only = modeling.embedding_postprocessor(
+          x, use_token_type=True, use_position_embeddings=False, **arguments)
+      position_only = modeling.embedding_postprocessor(x, **arguments)
+      neither = modeling.embedding_postprocessor(
+          x, use_position_embeddings=False, dropout_prob=0.0)
+    assert {v.op.name: v.shape.as_list() for v in tf.global_variables()} == {
+        "token_type_embeddings": [2, 8], "position_embeddings": [5, 8],
+        "LayerNorm/beta": [8], "LayerNorm/gamma": [8]}
+    type_table, position_table = tf.global_variables()[:2]
+    values = _run(both, type_only, position_only, neither, x, type_table,
+                  position_table)
+  x, type_table, position_table = values[4:]
+
+  def normal(sum_):
+    sum_ = sum_ - sum_.mean(-1, keepdims=True)
+    return sum_ / sum_.std(-1, keepdims=True)
+
+  for output, expected in zip(values, [
+      x + type_table[types] + position_table[:3], x + type_table[types],
+      x + position_table[:3], x]):
+    np.testing.assert_allclose(output, normal(expected), atol=1e-5)
+
+
+def test_embedding_postprocessor_drops():
+  with test_util.graph():
+    output = _run(modeling.embedding_postprocessor(tf.random.stateless_normal(
+        [20, 50, 8], seed=[1, 2])))
+  assert 0.08 < (output == 0).mean() < 0.12
+
+
+def test_embedding_postprocessor_errors():
+  with test_util.graph():
+    with pytest.raises(ValueError, match="needs token_type_ids"):
+      modeling.embedding_postprocessor(tf.zeros([2, 6, 8]), use_token_type=True)
+  too_long = r"longer than max_position_embeddings \(5\)"
+  with test_util.graph():
+    with pytest.raises(ValueError, match=too_long + ": 6 positions"):
+      modeling.embedding_postprocessor(tf.zeros([2, 6, 8]),
+                                       max_position_embeddings=5)
+  with test_util.graph():
+    x = tf.placeholder(tf.float32, [None, None, 8])
+    output = modeling.embedding_postprocessor(x, max_position_embeddings=5)
+    with test_util.session() as session:
+      assert session.run(output, {x: np.ones([2, 5, 8])}).shape == (2, 5, 8)
+      with pytest.raises(tf.errors.InvalidArgumentError, match=too_long):
+        session.run(output, {x: np.ones([2, 6, 8])})
+
+
+# ------------------------------------------------------------------- BertConfig
+
+
+def test_config_from_dict():
+  config = modeling.BertConfig.from_dict(
+      {"vocab_size": 7, "hidden_size": 24, "directionality": "bidi"})
+  assert (config.vocab_size, config.hidden_size) == (7, 24)
+  assert config.intermediate_size == 3072
+  assert config.directionality == "bidi"  # not ours, kept
+  assert config.to_dict()["directionality"] == "bidi"
+  changed = config.to_dict()
+  changed["vocab_size"] = 8
+  assert config.vocab_size == 7
+
+
+def test_config_json(tmp_path):
+  path = tmp_path / "bert_config.json"
+  config = modeling.BertConfig.from_dict(
+      {"vocab_size": 7, "hidden_act": "relu", "pooler_type": "first_token",
+       "embedding_size": 128, "share_parameter_across_layers": True})
+  path.write_text(config.to_json_string())
+  assert json.loads(config.to_json_string()) == config.to_dict()
+  again = modeling.BertConfig.from_json_file(str(path))
+  assert again.to_dict() == config.to_dict()
+
+  path.write_text("{not json")
+  with pytest.raises(ValueError, match="bert_config.json: .*line 1"):
+    modeling.BertConfig.from_json_file(str(path))
+  path.write_text('{"vocab_size": 0}')
+  with pytest.raises(ValueError, match="bert_config.json: config: vocab_size"):
+    modeling.BertConfig.from_json_file(str(path))
+
+
+@pytest.mark.parametrize("keys,message", [
+    ({"vocab_size": "30522"}, "vocab_size is '30522'; it must be a whole number"),
+    ({"vocab_size": None}, "vocab_size is None"),
+    ({"hidden_size": 16.0}, "hidden_size is 16.0; it must be a whole number"),
+    ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+    ({"num_hidden_layers": True}, "num_hidden_layers is True"),
+    ({"num_attention_heads": -1}, "num_attention_heads is -1"),
+    ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob is 1.0"),
+    ({"attention_probs_dropout_prob": "0.1"}, "attention_probs_dropout_prob is"),
+    ({"initializer_range": 0}, "initializer_range is 0"),
+    ({"hidden_act": "swish"}, "unknown activation 'swish'"),
+    ({"hidden_size": 20, "num_attention_heads": 8},
+     r"hidden_size \(20\) is not a multiple of num_attention_heads \(8\)"),
+    ({"share_parameter_across_layers": "yes"},
+     "share_parameter_across_layers is 'yes'; it must be true or false"),
+    ({"share_adapters": 1}, "share_adapters is 1"),
+    ({"layers_per_group": 2},
+     "layers_per_group is 2, but share_parameter_across_layers is false"),
+    ({"layers_per_group": 0, "share_parameter_across_layers": True},
+     "layers_per_group is 0; it must be a whole number >= 1"),
+    ({"embedding_size": 17},
+     r"embedding_size is 17; .* from 1 to hidden_size \(16\)"),
+    ({"embedding_size": 0}, "embedding_size is 0"),
+    ({"ln_type": "preln"}, "ln_type is 'preln'; only \"postln\" is built"),
+])
+def test_config_refuses(keys, message):
+  with pytest.raises(ValueError, match=message) as caught:
+    test_util.tiny_config(**keys)
+  assert "\n" not in str(caught.value)
+
+
+def test_config_refuses_what_is_no_config():
+  with pytest.raises(ValueError, match="no vocab_size; is it a bert_config"):
+    modeling.BertConfig.from_dict({"model": "gpt"})
+  with pytest.raises(ValueError, match="is a JSON list"):
+    modeling.BertConfig.from_dict([1])
+  with pytest.raises(ValueError, match="not a multiple"):
+    modeling.BertConfig(10, hidden_size=30)
+
+
+# ------------------------------------------------------------------- BertModel
+
+
+def test_model_shapes():
+  batch = test_util.tiny_batch()
+  with test_util.graph():
+    static = test_util.build(test_util.tiny_config(), batch)
+    assert static.get_pooled_output().shape.as_list() == [5, 16]
+    assert static.get_sequence_output().shape.as_list() == [5, 7, 16]
+    assert static.get_embedding_output().shape.as_list() == [5, 7, 16]
+    assert static.get_embedding_table().shape.as_list() == [31, 16]
+    assert [x.shape.as_list() for x in static.get_all_encoder_layers()] == (
+        [[5, 7, 16]] * 3)
+    assert static.get_all_encoder_layers()[-1] is static.get_sequence_output()
+
+
+def test_model_with_shapes_known_at_run_time_only():
+  batch = test_util.tiny_batch()
+  with test_util.graph():
+    feeds = {tf.placeholder(tf.int32, [None, None]): batch[key]
+             for key in ("input_ids", "input_mask", "token_type_ids")}
+    dynamic = modeling.BertModel(test_util.tiny_config(), False, *feeds,
+                                 scope="b")
+    with tf.variable_scope("", reuse=True):
+      static = test_util.build(test_util.tiny_config(), batch, scope="b")
+    with test_util.session(scale=0.3) as session:
+      fetches = lambda model: [model.get_pooled_output(),
+                               model.get_sequence_output()]
+      for one, other in zip(*session.run(
+          [fetches(dynamic), fetches(static)], feeds)):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_model_without_mask_and_token_types():
+  batch = test_util.tiny_batch()
+  config = test_util.tiny_config()
+  ids = batch["input_ids"]
+  with test_util.graph():
+    bare = modeling.BertModel(config, False, tf.constant(ids), scope="b")
+    with tf.variable_scope("", reuse=True):
+      explicit = test_util.build(
+          config, {"input_ids": ids, "input_mask": np.ones_like(ids),
+                   "token_type_ids": np.zeros_like(ids)}, scope="b")
+      other = test_util.build(config, batch, scope="b")
+    with test_util.session(scale=0.3) as session:
+      bare, explicit, other = session.run([
+          m.get_sequence_output() for m in (bare, explicit, other)])
+  np.testing.assert_array_equal(bare, explicit)
+  assert np.abs(bare - other).max() > 0.1
+
+
+def test_padding_changes_nothing():
+  config = test_util.tiny_config()
+  batch = test_util.tiny_batch()
+  batch = {k: v[:, :5] for k, v in batch.items() if k != "label_ids"}
+  padded = {k: np.pad(v, [[0, 0], [0, 3]]) for k, v in batch.items()}
+  padded["input_ids"][:, 5:] = 9
+  with test_util.graph():
+    short = test_util.build(config, batch, scope="b")
+    with tf.variable_scope("", reuse=True):
+      long = test_util.build(config, padded, scope="b")
+    with test_util.session(scale=0.3) as session:
+      short, long = session.run([short.get_sequence_output(),
+                                 long.get_sequence_output()])
+  np.testing.assert_allclose(long[:, :5], short, atol=1e-6)
+
+
+def test_model_scopes():
+  batch = test_util.tiny_batch()
+  config = test_util.tiny_config(num_hidden_layers=1)
+  with test_util.graph():
+    for _ in range(2):
+      test_util.build(config, batch)
+    test_util.build(config, batch, scope="mine")
+    tops = [name.split("/")[0] for name in test_util.names(
+        tf.global_variables())]
+    assert list(dict.fromkeys(tops)) == ["bert", "bert_1", "mine"]
+    assert tops.count("bert") == tops.count("bert_1") == tops.count("mine")
+    # A name that is taken is not shared by accident.
+    with pytest.raises(ValueError, match="already exists"):
+      test_util.build(config, batch, scope="mine")
+
+
+def test_model_never_modifies_the_config():
+  config = test_util.tiny_config(hidden_dropout_prob=0.3, remark=["mine"])
+  before = config.to_dict()
+  for is_training in (True, False):
+    with test_util.graph():
+      test_util.build(config, test_util.tiny_batch(), is_training=is_training)
+  assert config.to_dict() == before
+
+
+def test_hidden_act():
+  batch = test_util.tiny_batch()
+  acts = ["linear", None, tf.identity, "gelu", "relu"]
+  with test_util.graph():
+    outputs = []
+    for act in acts:
+      with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+        outputs.append(test_util.build(
+            test_util.tiny_config(hidden_act=act), batch, scope="b",
+            adapter_fn=None).get_pooled_output())
+    with test_util.session(scale=0.3) as session:
+      linear, none, identity, gelu, relu = session.run(outputs)
+  np.testing.assert_array_equal(linear, none)
+  np.testing.assert_array_equal(linear, identity)
+  for one, other in itertools.combinations([linear, gelu, relu], 2):
+    assert np.abs(one - other).max() > 1e-2
+
+
+def test_transformer_model_defaults_and_errors():
+  with test_util.graph():
+    x = tf.zeros([2, 3, 768])
+    output = modeling.transformer_model(x, num_hidden_layers=1)
+    assert output.shape.as_list() == [2, 3, 768]
+    assert not tf.get_collection("adapters")
+  with test_util.graph():
+    x = tf.zeros([2, 3, 16])
+    with pytest.raises(ValueError, match=r"\(16\) is not a multiple of .* \(3\)"):
+      modeling.transformer_model(x, hidden_size=16, num_attention_heads=3)
+    with pytest.raises(ValueError, match="input is 16 wide and hidden_size is"):
+      modeling.transformer_model(x)
+    arguments = dict(hidden_size=16, num_attention_heads=2)
+    with pytest.raises(ValueError, match="unknown adapter 'lora'"):
+      modeling.transformer_model(x, adapter_fn="lora", **arguments)
+    for group in (0, -1, 1.5):
+      with pytest.raises(ValueError, match="layers_per_group is %s; it must"
+                                           % group):
+        modeling.transformer_model(x, share_parameter_across_layers=True,
+                                   layers_per_group=group, **arguments)
+    with pytest.raises(ValueError, match="layers_per_group is 2, but share_par"):
+      modeling.transformer_model(x, layers_per_group=2, **arguments)
+
+
+def test_classifier_head():
+  with test_util.graph():
+    pooled = tf.random.stateless_normal([400, 16], seed=[1, 2])
+    logits = modeling.classifier_head(pooled, 3, is_training=False)
+    with tf.variable_scope("", reuse=True):
+      training = modeling.classifier_head(pooled, 3, is_training=True)
+    weights, bias = tf.get_collection("head")
+    assert [weights.op.name, bias.op.name] == ["output_weights", "output_bias"]
+    assert (weights.shape.as_list(), bias.shape.as_list()) == ([3, 16], [3])
+    with test_util.session() as session:
+      assert 0.02 < np.abs(session.run(weights)).max() <= 0.04
+      assert not session.run(bias).any()
+      # Weights that make a logit of the number of values that were kept.
+      session.run([weights.assign(np.zeros([3, 16])), bias.assign([1, 2, 3])])
+      np.testing.assert_array_equal(session.run(logits)[0], [1, 2, 3])
+      session.run([weights.assign(np.eye(3, 16)), bias.assign(np.zeros(3))])
+      plain, dropped, pooled = session.run([logits, training, pooled])
+  np.testing.assert_allclose(plain, pooled[:, :3], rtol=1e-6)
+  assert 0.07 < (dropped == 0).mean() < 0.13  # 0.1 of the pooled output
+
+
+def test_get_assignment_map_from_checkpoint(tmp_path):
+  path = str(tmp_path / "model.ckpt")
+  with test_util.graph():
+    for name in ("b/w", "a", "only/in/checkpoint"):
+      tf.get_variable(name, [2])
+    with test_util.session() as session:
+      tf.train.Saver().save(session, path, write_meta_graph=False)
+  with test_util.graph():
+    variables = [tf.get_variable(name, [2]) for name in ("b/w", "new", "a")]
+    assignment_map, initialized = modeling.get_assignment_map_from_checkpoint(
+        variables, path)
+  assert list(assignment_map.items()) == [("b/w", "b/w"), ("a", "a")]
+  assert sorted(initialized) == ["a", "a:0", "b/w", "b/w:0"]
+
+
+# --------------------------------------------------------------- layer sharing
+
+_LAYER = [
+    "attention/self/query/kernel", "attention/self/query/bias",
+    "attention/self/key/kernel", "attention/self/key/bias",
+    "attention/self/value/kernel", "attention/self/value/bias",
+    "attention/output/dense/kernel", "attention/output/dense/bias",
+    "attention/output/LayerNorm/beta", "attention/output/LayerNorm/gamma",
+    "intermediate/dense/kernel", "intermediate/dense/bias",
+    "output/dense/kernel", "output/dense/bias",
+    "output/LayerNorm/beta", "output/LayerNorm/gamma",
+]
+_ADAPTER = ["weights1", "biases1", "weights2", "biases2"]
+
+
+def _adapters_in(scopes):
+  """The names of the adapters' variables in the scopes, adapters' own last."""
+  return ["bert/encoder/%s/%s" % (scope, name)
+          for scope in scopes for name in _ADAPTER]
+
+
+@pytest.mark.parametrize("layers,group,scopes", [
+    (3, None, ["layer_shared"]),
+    (4, 2, ["layer_0", "layer_1"]),
+    (3, 2, ["layer_0", "layer_1"]),  # the last group is smaller
+    (3, 1, ["layer_0", "layer_1", "layer_2"]),
+    (3, 5, ["layer_0"]),
+])
+def test_shared_layers_variables(layers, group, scopes):
+  with test_util.graph():
+    model = test_util.build(
+        test_util.tiny_config(num_hidden_layers=layers, layers_per_group=group,
+                              share_parameter_across_layers=True),
+        test_util.tiny_batch())
+    assert len(model.get_all_encoder_layers()) == layers
+    expected = ["bert/encoder/%s/%s" % (s, n) for s in scopes for n in _LAYER]
+    adapters = _adapters_in("%s/%s/adapters" % (scope, half) for scope in scopes
+                            for half in ("attention/output", "output"))
+    encoder = [name for name in test_util.names(tf.global_variables())
+               if name.startswith("bert/encoder/")]
+    assert sorted(encoder) == sorted(expected + adapters)
+    assert test_util.names(tf.get_collection("adapters")) == adapters
+    assert sorted(test_util.names(tf.get_collection("layer_norm"))) == sorted(
+        [name for name in expected if "LayerNorm" in name] +
+        ["bert/embeddings/LayerNorm/beta", "bert/embeddings/LayerNorm/gamma"])
+
+
+@pytest.mark.parametrize("layers,group,scopes", [
+    (3, None, ["layer_shared"] * 3),
+    (3, 2, ["layer_0", "layer_0", "layer_1"]),
+])
+@pytest.mark.parametrize("adapter", ["default", "without a scope"])
+def test_shared_layers_with_adapters_of_their_own(layers, group, scopes,
+                                                  adapter):
+  def without_scope(x):
+    for name in _ADAPTER:
+      x += tf.get_variable(name, [16])
+    return x
+
+  with test_util.graph():
+    test_util.build(
+        test_util.tiny_config(num_hidden_layers=layers, layers_per_group=group,
+                              share_parameter_across_layers=True,
+                              share_adapters=False),
+        test_util.tiny_batch(),
+        adapter_fn=(without_scope if adapter == "without a scope" else
+                    "feedforward_adapter"))
+    expected = _adapters_in(
+        "%s/%s/adapters_%d" % (scope, half, i) for i, scope in enumerate(scopes)
+        for half in ("attention/output", "output"))
+    assert ("bert/encoder/%s/attention/output/adapters_0/weights1" % scopes[0]
+            in expected)
+    assert test_util.names(tf.get_collection("adapters")) == expected
+    rest = [name for name in test_util.names(tf.global_variables())
+            if name.startswith("bert/encoder/") and name not in expected]
+    assert len(rest) == len(set(scopes)) * len(_LAYER)
+
+
+def test_own_adapters_without_sharing_keep_their_names():
+  with test_util.graph():
+    test_util.build(
+        test_util.tiny_config(num_hidden_layers=1, share_adapters=False),
+        test_util.tiny_batch())
+    assert test_util.names(tf.get_collection("adapters")) == _adapters_in(
+        ["layer_0/attention/output/adapters", "layer_0/output/adapters"])
+
+
+def test_own_adapters_in_some_layers():
+  with test_util.graph():
+    test_util.build(
+        test_util.tiny_config(share_parameter_across_layers=True,
+                              share_adapters=False),
+        test_util.tiny_batch(), adapter_layers=[1])
+    assert test_util.names(tf.get_collection("adapters")) == _adapters_in(
+        ["layer_shared/attention/output/adapters_1",
+         "layer_shared/output/adapters_1"])
+
+
+@pytest.mark.parametrize("group", [None, 2])
+def test_shared_gradient_is_the_sum_over_the_layers(group):
+  batch = test_util.tiny_batch()
+  with test_util.graph():
+    shared = test_util.build(
+        test_util.tiny_config(share_parameter_across_layers=True,
+                              layers_per_group=group), batch, scope="shared")
+    plain = test_util.build(test_util.tiny_config(), batch, scope="plain")
+    of = lambda scope: {
+        v.op.name.partition("/")[2]: v for v in tf.trainable_variables()
+        if v.op.name.startswith(scope)}
+    shared_variables, plain_variables = of("shared"), of("plain")
+    upstream = tf.random.stateless_normal([5, 7, 16], seed=[1, 2])
+
+    def gradients(model, variables):
+      loss = tf.reduce_sum(model.get_sequence_output() * upstream)
+      found = tf.gradients(loss, list(variables.values()))
+      return {name: tf.convert_to_tensor(g)
+              for name, g in zip(variables, found) if g is not None}
+
+    fetches = [gradients(shared, shared_variables),
+               gradients(plain, plain_variables),
+               shared.get_sequence_output(), plain.get_sequence_output()]
+
+    def shared_name(name):
+      for layer in range(3):
+        scope = "layer_shared" if group is None else "layer_%d" % (layer // 2)
+        if "layer_%d/" % layer in name:
+          return name.replace("layer_%d" % layer, scope)
+      return name
+
+    with test_util.session(scale=0.3) as session:
+      values = session.run(shared_variables)
+      session.run([v.assign(values[shared_name(name)])
+                   for name, v in plain_variables.items()])
+      shared_found, plain_found, *outputs = session.run(fetches)
+  np.testing.assert_allclose(*outputs, atol=1e-6)
+  sums = {}
+  for name, gradient in plain_found.items():
+    sums[shared_name(name)] = sums.get(shared_name(name), 0) + gradient
+  assert sorted(sums) == sorted(shared_found)
+  assert "encoder/layer_shared/attention/output/adapters/weights1" in sums or (
+      group == 2)
+  for name, gradient in shared_found.items():
+    np.testing.assert_allclose(gradient, sums[name], rtol=1e-4, atol=1e-4,
+                               err_msg=name)
+
+
+def test_factorised_embeddings():
+  with test_util.graph():
+    model = test_util.build(test_util.tiny_config(embedding_size=4),
+                            test_util.tiny_batch())
+    shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()
+              if "/embeddings/" in v.op.name}
+    assert shapes == {
+        "bert/embeddings/word_embeddings": [31, 4],
+        "bert/embeddings/word_embeddings_2": [4, 16],
+        "bert/embeddings/token_type_embeddings": [2, 16],
+        "bert/embeddings/position_embeddings": [9, 16],
+        "bert/embeddings/LayerNorm/beta": [16],
+        "bert/embeddings/LayerNorm/gamma": [16]}
+    assert model.get_embedding_table().shape.as_list() == [31, 4]
+  for same in (16, None):
+    with test_util.graph():
+      test_util.build(test_util.tiny_config(embedding_size=same),
+                      test_util.tiny_batch())
+      names = test_util.names(tf.global_variables())
+      assert "bert/embeddings/word_embeddings_2" not in names
+
+
+# ----------------------------------------------- which variables a method trains
+
+
+@functools.lru_cache(maxsize=None)
+def _classifier(adapters, **keys):
+  """The graph of the tiny model with a head, with or without adapters."""
+  with test_util.graph() as graph:
+    model = test_util.build(
+        test_util.tiny_config(**keys), test_util.tiny_batch(),
+        adapter_fn="feedforward_adapter" if adapters else None)
+    modeling.classifier_head(model.get_pooled_output(), 3, is_training=True)
+    assert bool(tf.get_collection("adapters")) == adapters
+  return graph
+
+
+def _trained(tuning, **keys):
+  """The sorted names of what a method trains in the model that is for it."""
+  with _classifier(tuning.uses_adapters, **keys).as_default() as graph:
+    variables = tuning.variables()
+    order = test_util.names(tf.trainable_variables())
+  found = test_util.names(variables)
+  assert found == sorted(found, key=order.index)
+  assert found == test_util.names(tuning.variables(graph))
+  return sorted(found)
+
+
+def _layers(numbers, part=""):
+  return ["bert/encoder/layer_%d/%s" % (i, name) for i in numbers
+          for name in _LAYER if part in name]
+
+
+_HEAD = ["output_bias", "output_weights"]
+_NORMS = _layers(range(3), "LayerNorm") + [
+    "bert/embeddings/LayerNorm/beta", "bert/embeddings/LayerNorm/gamma"]
+_ADAPTERS = _adapters_in(
+    "layer_%d/%s/adapters" % (i, half) for i in range(3)
+    for half in ("attention/output", "output"))
+_POOLER = ["bert/pooler/dense/kernel", "bert/pooler/dense/bias"]
+_EMBEDDINGS = ["bert/embeddings/word_embeddings",
+               "bert/embeddings/token_type_embeddings",
+               "bert/embeddings/position_embeddings"]
+
+
+@pytest.mark.parametrize("arguments,expected", [
+    ((), _ADAPTERS + _NORMS + _HEAD),
+    (("adapters",), _ADAPTERS + _NORMS + _HEAD),
+    (("layer_norm",), _NORMS + _HEAD),
+    (("head",), _HEAD),
+    (("full",), _EMBEDDINGS + ["bert/embeddings/LayerNorm/beta",
+                               "bert/embeddings/LayerNorm/gamma"] +
+     _layers(range(3)) + _POOLER + _HEAD),
+    (("top_n", 1, 3), _layers([2]) + _POOLER + _HEAD),
+    (("top_n", 3, 3), _layers(range(3)) + _POOLER + _HEAD),
+    (("adapters+head",), _ADAPTERS + _HEAD),
+    (("head+adapters",), _ADAPTERS + _HEAD),
+    (("adapters+layer_norm",), _ADAPTERS + _NORMS),
+    (("layer_norm+head",), _NORMS + _HEAD),
+    (("adapters+layer_norm+head",), _ADAPTERS + _NORMS + _HEAD),
+])
+def test_tuning(arguments, expected):
+  assert _trained(modeling.Tuning(*arguments)) == sorted(expected)
+
+
+def test_tuning_agrees_with_the_reference():
+  facts = test_util.golden("adapter_small").facts
+  collections_ = facts["collections"]
+  tuning = modeling.Tuning()
+  trained = [name for name in facts["trainable"] if tuning.trains(
+      name, [c for c in collections_ if name in collections_[c]])]
+  assert sorted(test_util.names(type("V", (), {"name": n}) for n in trained) +
+                _HEAD) == sorted(facts["train"]["trained"])
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (("adapter",), "unknown tuning method 'adapter'; known are adapters, full, "
+                   "top_n, layer_norm, head, and adapters, layer_norm, head "
+                   "joined with"),
+    (("adapters+full",), r"unknown tuning method 'adapters\+full'"),
+    (("adapters+",), "unknown tuning method"),
+    (("",), "unknown tuning method ''"),
+    ((None,), "unknown tuning method None"),
+    (("top_n",), r"needs top_n_layers from 1 to the model's layers \(None\), and"
+                 " got None"),
+    (("top_n", 0, 3), r"from 1 to the model's layers \(3\), and got 0"),
+    (("top_n", 4, 3), r"from 1 to the model's layers \(3\), and got 4"),
+    (("top_n", True, 3), "and got True"),
+    (("top_n", 2), "needs num_hidden_layers"),
+    (("head", 2, 3), "top_n_layers is 2, but the tuning method is head"),
+])
+def test_tuning_refuses(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    modeling.Tuning(*arguments)
+
+
+def test_top_n_refuses_shared_layers():
+  for group in (None, 2):
+    with pytest.raises(ValueError, match="layers share their weights"):
+      _trained(modeling.Tuning("top_n", 1, 3), layers_per_group=group,
+               share_parameter_across_layers=True)
+  # Groups of one layer share nothing.
+  assert _trained(modeling.Tuning("top_n", 1, 3), layers_per_group=1,
+                  share_parameter_across_layers=True) == sorted(
+                      _layers([2]) + _POOLER + _HEAD)
+
+
+def test_top_n_counts_layers_as_numbers():
+  # layer_10 comes after layer_9, and belongs to another model all the same.
+  tuning = modeling.Tuning("top_n", 2, 12)
+  trains = lambda name: tuning.trains(name, [])
+  assert trains("bert/encoder/layer_10/output/dense/kernel:0")
+  assert trains("bert_1/encoder/layer_11/output/dense/kernel:0")
+  assert not trains("bert/encoder/layer_9/output/dense/kernel:0")
+  assert not trains("bert/encoder/layer_1/output/dense/kernel:0")
+  assert not trains("bert/embeddings/word_embeddings:0")
+
+
+def test_tuning_of_adapters_that_a_function_of_ones_own_makes():
+  def own(x):
+    return x + tf.get_variable("shift", [16])
+
+  with test_util.graph():
+    test_util.build(test_util.tiny_config(num_hidden_layers=1),
+                    test_util.tiny_batch(), adapter_fn=own)
+    assert [name for name in test_util.names(modeling.Tuning().variables())
+            if "LayerNorm" not in name] == [
+                "bert/encoder/layer_0/attention/output/shift",
+                "bert/encoder/layer_0/output/shift"]

@@ -1,0 +1,509 @@
+"""Adapter-tunes BERT on a GLUE task, evaluates it and predicts.
+
+    python run_classifier.py --task_name=MRPC --do_train --do_eval \\
+      --data_dir=$GLUE_DIR/MRPC \\
+      --vocab_file=$BERT_BASE_DIR/vocab.txt \\
+      --bert_config_file=$BERT_BASE_DIR/bert_config.json \\
+      --init_checkpoint=$BERT_BASE_DIR/bert_model.ckpt \\
+      --learning_rate=3e-4 --num_train_epochs=5 --output_dir=/tmp/mrpc
+
+Run again with the same output_dir, it goes on from the newest checkpoint.
+Results are in output_dir: eval_results.txt, test_results.tsv, the GLUE
+submission file, checkpoints and TensorBoard events. README.md lists them all.
+"""
+
+import dataclasses
+import os
+import platform
+import time
+from typing import Optional
+
+# TensorFlow's C++ side greets at every start; its errors still come through.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# pylint: disable=g-import-not-at-top
+from absl import flags
+from absl import logging
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import checkpoints
+import errors
+import glue
+import input_pipeline
+import modeling
+import tokenization
+import training
+from training import create_model  # pylint: disable=unused-import
+
+FLAGS = flags.FLAGS
+
+# Flags of the reference that steer a TPU: they have no effect here.
+_WITHOUT_EFFECT = ("tpu_name", "tpu_zone", "gcp_project", "master",
+                   "num_tpu_cores", "iterations_per_loop")
+
+
+@dataclasses.dataclass
+class RunConfig(object):
+  """Everything that a run is told; one field for each flag of that name."""
+  data_dir: str
+  bert_config_file: str
+  task_name: Optional[str]
+  vocab_file: str
+  output_dir: str
+  task_spec: Optional[str] = None
+  init_checkpoint: Optional[str] = None
+  do_lower_case: bool = True
+  max_seq_length: int = 128
+  do_train: bool = False
+  do_eval: bool = False
+  do_predict: bool = False
+  train_batch_size: int = 32
+  eval_batch_size: int = 32
+  predict_batch_size: int = 32
+  learning_rate: float = 5e-5
+  num_train_epochs: float = 3.0
+  warmup_proportion: float = 0.1
+  save_checkpoints_steps: int = 1000
+  save_checkpoints_secs: int = 300
+  keep_checkpoint_max: int = 5
+  seed: int = 0
+  adapter_size: int = 64
+  adapter_init_scale: float = 1e-3
+  bucket_window: int = 0
+  compile_chains: bool = True
+  tokenize_workers: int = 1
+  share_parameter_across_layers: Optional[bool] = None
+  layers_per_group: Optional[int] = None
+  share_adapters: Optional[bool] = None
+  init_shared_from: Optional[str] = None
+
+
+_HELP = {
+    "data_dir": "The directory of the task's .tsv files.",
+    "bert_config_file": "The bert_config.json of the pre-trained BERT.",
+    "task_name": "The GLUE task: %s. Case does not matter." % ", ".join(
+        task.display_name for task in glue.TASKS.values()),
+    "vocab_file": "The vocabulary that BERT was trained with.",
+    "output_dir": "Where checkpoints and results are written.",
+    "task_spec": "A JSON file that describes a task of your own, in the place "
+                 "of task_name; glue.py says what is in it.",
+    "init_checkpoint": "The pre-trained BERT: a checkpoint's prefix or its "
+                       "directory.",
+    "do_lower_case": "Lower-case the text: true for uncased models.",
+    "max_seq_length": "Longer inputs are truncated to so many tokens.",
+    "do_train": "Train.",
+    "do_eval": "Evaluate on the dev set.",
+    "do_predict": "Predict the test set.",
+    "train_batch_size": "Examples in a training batch, over all devices.",
+    "eval_batch_size": "Examples in an evaluation batch; results do not depend "
+                       "on it.",
+    "predict_batch_size": "Examples in a prediction batch; results do not "
+                          "depend on it.",
+    "learning_rate": "Adam's learning rate at its peak.",
+    "num_train_epochs": "How often each training example is seen.",
+    "warmup_proportion": "The share of the steps in which the learning rate "
+                         "rises from 0.",
+    "save_checkpoints_steps": "A checkpoint every so many steps.",
+    "save_checkpoints_secs": "And one at least every so many seconds.",
+    "keep_checkpoint_max": "How many of the newest checkpoints stay.",
+    "seed": "Decides initial values, the order of the data and dropout.",
+    "adapter_size": "The adapters' bottleneck.",
+    "adapter_init_scale": "The standard deviation of their initial weights.",
+    "bucket_window": "Sort so many batches' examples by length, to pad less; "
+                     "0: off.",
+    "compile_chains": "Compile the element-wise chains of the training step "
+                      "with XLA: faster, after some seconds for each new "
+                      "length of a batch.",
+    "tokenize_workers": "Processes that tokenize.",
+    "share_parameter_across_layers": "Layers share their weights (ALBERT); "
+                                     "over the config's key of that name.",
+    "layers_per_group": "With sharing: so many neighbouring layers share; over "
+                        "the config's key. Without it all do.",
+    "share_adapters": "With sharing: whether adapters are shared too; over the "
+                      "config's key.",
+    "init_shared_from": "Start shared layers from a plain BERT: from the first "
+                        "or the mean of the layers of a group.",
+}
+
+
+def define_flags():
+  """A flag for each field of RunConfig, and the reference's TPU flags."""
+  for field in dataclasses.fields(RunConfig):
+    default = None if field.default is dataclasses.MISSING else field.default
+    kind = {"bool": bool, "int": int, "float": float, "str": str}[
+        _plain_type(field.type)]
+    define = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer,
+              float: flags.DEFINE_float, str: flags.DEFINE_string}[kind]
+    define(field.name, default, _HELP[field.name])
+  flags.DEFINE_boolean("use_tpu", False, "Not supported.")
+  for name in _WITHOUT_EFFECT:
+    if name in ("num_tpu_cores", "iterations_per_loop"):
+      flags.DEFINE_integer(name, {"num_tpu_cores": 8}.get(name, 1000),
+                           "Has no effect here.")
+    else:
+      flags.DEFINE_string(name, None, "Has no effect here.")
+  flags.mark_flags_as_required(
+      [f.name for f in dataclasses.fields(RunConfig)
+       if f.default is dataclasses.MISSING and f.name != "task_name"])
+
+
+def _plain_type(annotation):
+  """"int" for int and for Optional[int]."""
+  if annotation in (bool, int, float, str):
+    return annotation.__name__
+  return [a.__name__ for a in annotation.__args__ if a is not type(None)][0]
+
+
+def config_from_flags():
+  """The RunConfig that the command line gives.
+
+  Raises: InputError for a flag that cannot do what it says.
+  """
+  if FLAGS.use_tpu:
+    raise errors.InputError(
+        "use_tpu=true, but TPUs are not supported: looked for %s and would not "
+        "know how to use it; drop the flag to train on this machine" %
+        ("tpu_name=%s" % FLAGS.tpu_name if FLAGS.tpu_name else "a TPU"))
+  for name in _WITHOUT_EFFECT:
+    if FLAGS[name].present:
+      logging.warning("--%s=%s has no effect: there is no TPU here, and steps "
+                      "run one by one", name, FLAGS[name].value)
+  return RunConfig(**{field.name: FLAGS[field.name].value
+                      for field in dataclasses.fields(RunConfig)})
+
+
+# ------------------------------------------------------------ before the work
+
+
+@dataclasses.dataclass
+class Setup(object):
+  """What a RunConfig names, read and checked."""
+  task: glue.Task
+  tokenizer: tokenization.FullTokenizer
+  model: training.ModelSpec
+  record: dict  # what run.json is to hold
+
+
+def set_up(config):
+  """Reads and checks what the config names, before anything is written.
+
+  Returns: Setup.
+
+  Raises: InputError.
+  """
+  task = _task(config)
+  _check_actions(config, task)
+  bert_config = _bert_config(config)
+  with errors.reported():
+    tokenization.validate_case_matches_checkpoint(
+        config.do_lower_case, config.init_checkpoint)
+    tokenizer = tokenization.FullTokenizer(config.vocab_file,
+                                           config.do_lower_case)
+  if len(tokenizer.vocab) > bert_config.vocab_size:
+    raise errors.InputError(
+        "%s has %d words and the model %d (vocab_size in %s); give the "
+        "vocabulary that the model was trained with" %
+        (config.vocab_file, len(tokenizer.vocab), bert_config.vocab_size,
+         config.bert_config_file))
+  if config.adapter_size < 1:
+    raise errors.InputError("adapter_size is %d; it must be at least 1" %
+                            config.adapter_size)
+  model = training.ModelSpec(
+      bert_config=bert_config, num_labels=task.num_labels,
+      is_regression=task.is_regression, adapter_size=config.adapter_size,
+      adapter_init_scale=config.adapter_init_scale)
+  return Setup(task, tokenizer, model, _record(config, task, model))
+
+
+def _task(config):
+  if config.task_spec:
+    task = glue.load_task_spec(config.task_spec)
+    if config.task_name and config.task_name.lower() != task.name:
+      raise errors.InputError(
+          "task_name is %s and task_spec describes %s; give one of them" %
+          (config.task_name, task.name))
+    return task
+  if not config.task_name:
+    raise errors.InputError("neither task_name nor task_spec is given; tasks "
+                            "are %s" % ", ".join(glue.TASKS))
+  return glue.get_task(config.task_name)
+
+
+def _check_actions(config, task):
+  """Raises InputError if there is nothing to do, or it cannot be done."""
+  if not (config.do_train or config.do_eval or config.do_predict):
+    raise errors.InputError("nothing to do: give at least one of --do_train, "
+                            "--do_eval and --do_predict")
+  for wanted, splits, flag in ((config.do_train, task.train, "do_train"),
+                               (config.do_eval, task.dev, "do_eval"),
+                               (config.do_predict, task.test, "do_predict")):
+    if wanted and not splits:
+      raise errors.InputError(
+          "--%s: the task %s has no file for that%s" %
+          (flag, task.display_name,
+           "; it is predicted from the output_dir of an MNLI run"
+           if task.name == "ax" else ""))
+  for name in ("train_batch_size", "eval_batch_size", "predict_batch_size",
+               "save_checkpoints_steps", "save_checkpoints_secs",
+               "keep_checkpoint_max", "tokenize_workers"):
+    if getattr(config, name) < 1:
+      raise errors.InputError("%s is %d; it must be at least 1" %
+                              (name, getattr(config, name)))
+  if not 0 <= config.warmup_proportion <= 1:
+    raise errors.InputError("warmup_proportion is %g; it must be from 0 to 1" %
+                            config.warmup_proportion)
+  if not 0 <= config.seed < 2**31:
+    raise errors.InputError("seed is %d; it must be from 0 to 2^31 - 1" %
+                            config.seed)
+
+
+def _bert_config(config):
+  """The model's BertConfig, the sharing flags put over the file's keys."""
+  with errors.reported():
+    values = modeling.BertConfig.from_json_file(
+        config.bert_config_file).to_dict()
+    for key in ("share_parameter_across_layers", "layers_per_group",
+                "share_adapters"):
+      if getattr(config, key) is not None:
+        values[key] = getattr(config, key)
+    bert_config = modeling.BertConfig.from_dict(values)
+  if config.max_seq_length > bert_config.max_position_embeddings:
+    raise errors.InputError(
+        "max_seq_length is %d and the model has %d positions "
+        "(max_position_embeddings in %s); give at most that" %
+        (config.max_seq_length, bert_config.max_position_embeddings,
+         config.bert_config_file))
+  return bert_config
+
+
+# ------------------------------------------- which run an output_dir belongs to
+
+# Keys of run.json that may differ when a run goes on: it only says so.
+_SCHEDULE = ("learning_rate", "train_batch_size", "num_train_epochs",
+             "warmup_proportion", "seed", "max_seq_length", "bucket_window",
+             "compile_chains", "adapter_init_scale")
+
+
+def _record(config, task, model):
+  """What run.json holds: enough to evaluate, and to refuse another run."""
+  return {
+      "task": glue.task_to_dict(task),
+      "bert_config": model.bert_config.to_dict(),
+      "num_labels": model.num_labels,
+      "adapter_size": model.adapter_size,
+      "do_lower_case": config.do_lower_case,
+      "schedule": {key: getattr(config, key) for key in _SCHEDULE},
+      "versions": {"tensorflow": tf.__version__, "numpy": np.__version__,
+                   "python": platform.python_version()},
+      "base": None,
+  }
+
+
+def check_same_run(found, record, output_dir):
+  """Refuses an output_dir of another run, and says what a resumed one changes.
+
+  Args:
+    found: dict or None, the output_dir's run.json.
+    record: dict, this run's.
+    output_dir: str.
+
+  Raises: InputError naming what differs.
+  """
+  if not found:
+    return
+  for key in ("task", "bert_config", "num_labels", "adapter_size",
+              "do_lower_case"):
+    there, here = found.get(key), record[key]
+    if there == here:
+      continue
+    if key == "task":
+      if there["name"] == "mnli" and here["name"] == "ax":
+        continue
+      if there["name"] != here["name"]:
+        there, here = there["name"], here["name"]
+    if isinstance(there, dict) and isinstance(here, dict):
+      names = sorted(k for k in set(there) | set(here)
+                     if there.get(k) != here.get(k))
+      key, there, here = ("%s.%s" % (key, names[0]), there.get(names[0]),
+                          here.get(names[0]))
+    raise errors.InputError(
+        "output_dir %s holds another run: its %s is %s, and here it is %s; "
+        "give another output_dir" % (output_dir, key, there, here))
+
+
+def _log_changes(found, record):
+  """Says which of a resumed run's settings are new."""
+  before = (found or {}).get("schedule", {})
+  for key, value in record["schedule"].items():
+    if key in before and before[key] != value:
+      logging.warning("this run goes on with %s=%s; so far it was %s", key,
+                      value, before[key])
+
+
+def _starting_weights(config, found, record):
+  """The Weights that training starts from, or None; fills record["base"]."""
+  known = (found or {}).get("base")
+  if not config.init_checkpoint and not known:
+    return None
+  if known:
+    weights = checkpoints.find_base(
+        known, config.init_checkpoint,
+        "the run in %s started from" % config.output_dir)
+    record["base"] = known
+    return weights
+  weights = checkpoints.Weights.open(config.init_checkpoint)
+  record["base"] = checkpoints.describe_base(weights, config.init_checkpoint)
+  return weights
+
+
+def trained_weights(config):
+  """The Weights to evaluate: the newest in output_dir, or init_checkpoint."""
+  newest = checkpoints.newest(config.output_dir)
+  if newest:
+    return checkpoints.Weights.open(newest, base=config.init_checkpoint)
+  if config.init_checkpoint:
+    return checkpoints.Weights.open(config.init_checkpoint)
+  raise errors.InputError(
+      "%s has no checkpoint, and init_checkpoint is not given: there is "
+      "nothing to evaluate" % config.output_dir)
+
+
+# ------------------------------------------------------------------- the work
+
+
+def run(config):
+  """Does what the config says.
+
+  Returns: dict, the evaluation's results by split name ("dev", "dev_mm").
+
+  Raises: InputError.
+  """
+  setup = set_up(config)
+  found = checkpoints.read_run_record(config.output_dir)
+  check_same_run(found, setup.record, config.output_dir)
+  if config.do_train:
+    train(config, setup, found)
+  results = {}
+  if config.do_eval or config.do_predict:
+    weights = trained_weights(config)
+    if config.do_eval:
+      for split in setup.task.dev:
+        results[split.name] = evaluate(config, setup, split, weights)
+    if config.do_predict:
+      for split in setup.task.test:
+        predict(config, setup, split, weights)
+  return results
+
+
+def _prepare(config, setup, split):
+  return input_pipeline.prepare(
+      setup.task, split, config.data_dir, setup.tokenizer,
+      config.max_seq_length, config.output_dir,
+      workers=config.tokenize_workers)
+
+
+def train(config, setup, found):
+  """Trains; `found` is the output_dir's run.json as it was, or None."""
+  weights = _starting_weights(config, found, setup.record)
+  records = _prepare(config, setup, setup.task.train)
+  num_train_steps = int(
+      records.num_examples / config.train_batch_size * config.num_train_epochs)
+  if num_train_steps < 1:
+    raise errors.InputError(
+        "%d examples, %g epochs and a batch of %d make no full step; lower "
+        "train_batch_size or raise num_train_epochs" %
+        (records.num_examples, config.num_train_epochs,
+         config.train_batch_size))
+  logging.info("training: %d examples, %d steps of %d", records.num_examples,
+               num_train_steps, config.train_batch_size)
+  _log_changes(found, setup.record)
+  checkpoints.write_run_record(config.output_dir, setup.record)
+  training.train(
+      setup.model,
+      training.TrainSpec(
+          num_train_steps=num_train_steps,
+          num_warmup_steps=int(num_train_steps * config.warmup_proportion),
+          learning_rate=config.learning_rate,
+          batch_size=config.train_batch_size,
+          seed=config.seed,
+          bucket_window=config.bucket_window,
+          compile_chains=config.compile_chains,
+          save_checkpoints_steps=config.save_checkpoints_steps,
+          save_checkpoints_secs=config.save_checkpoints_secs,
+          keep_checkpoint_max=config.keep_checkpoint_max),
+      records, weights, config.output_dir,
+      init_shared_from=config.init_shared_from)
+
+
+def evaluate(config, setup, split, weights):
+  """Evaluates one split and writes eval_results<suffix>.txt.
+
+  Returns: dict of metric name -> float.
+  """
+  records = _prepare(config, setup, split)
+  began = time.monotonic()
+  predictions = training.predict(
+      setup.model, records, weights, config.eval_batch_size, seed=config.seed,
+      init_shared_from=config.init_shared_from)
+  loss = float(np.mean(predictions.losses, dtype=np.float64))
+  results = dict(
+      glue.compute_metrics(setup.task, predictions.labels,
+                           predictions.outputs),
+      eval_loss=loss, loss=loss,
+      global_step=checkpoints.step_of(weights.prefixes[-1]))
+  path = os.path.join(config.output_dir, "eval_results%s.txt" % split.suffix)
+  logging.info("%s: %d examples in %.1f s", split.name, records.num_examples,
+               time.monotonic() - began)
+  lines = ["%s = %s\n" % item for item in sorted(results.items())]
+  for line in lines:
+    logging.info("  %s", line.rstrip())
+  with errors.reported():
+    glue.write_text_atomically(path, lines)
+  _write_eval_summary(config.output_dir, split, results)
+  return results
+
+
+def _write_eval_summary(output_dir, split, results):
+  """TensorBoard scalars, in a directory of their own for each split."""
+  scalars = {k: v for k, v in results.items() if k != "global_step"}
+  writer = tf.summary.FileWriter(
+      os.path.join(output_dir, "eval" + split.suffix))
+  writer.add_summary(training.scalar_summary(scalars), results["global_step"])
+  writer.close()
+
+
+def predict(config, setup, split, weights):
+  """Predicts one split: test_results<suffix>.tsv and the submission file."""
+  records = _prepare(config, setup, split)
+  outputs = training.predict(
+      setup.model, records, weights, config.predict_batch_size,
+      seed=config.seed, init_shared_from=config.init_shared_from).outputs
+  paths = [os.path.join(config.output_dir, name)
+           for name in ("test_results%s.tsv" % split.suffix, split.submission)]
+  with errors.reported():
+    glue.write_test_results(outputs, paths[0])
+    glue.write_submission(setup.task, split, outputs, paths[1])
+  logging.info("predicted %d examples: %s", len(outputs), ", ".join(paths))
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise errors.InputError("unexpected argument %r; every setting is a flag, "
+                            "--name=value" % argv[1])
+  if FLAGS["verbosity"].using_default_value:
+    logging.set_verbosity(logging.INFO)
+  # Deprecation notes about v1, which is what this is written in.
+  tf.logging.set_verbosity(tf.logging.ERROR)
+  training.enable_graph_mode()
+  run(config_from_flags())
+
+
+def entry_point():
+  """The console command `adapter-bert`."""
+  define_flags()
+  errors.run(main)
+
+
+if __name__ == "__main__":
+  entry_point()

@@ -1,0 +1,583 @@
+"""Training, evaluation and prediction of a classifier on BERT with adapters.
+
+Graph mode on a `tf.distribute` strategy, TensorFlow's own session, saver and
+hooks. No flags: run_classifier.py, the tests and the benchmarks call this.
+
+    model = ModelSpec(config, num_labels=2)
+    train(model, TrainSpec(num_train_steps=100), records, weights, output_dir)
+    result = predict(model, records, Weights.open(output_dir))
+
+Callers switch to the mode that all of this needs with `enable_graph_mode()`,
+first thing: v1 behaviour with resource variables. (Reference variables, v1's
+default, let an update overtake a read.)
+
+Everything random is a function of the seed and of a name or a number, never of
+what ran before: initial values of (seed, variable), dropout masks of (seed,
+step, place), the order of the data of (seed, epoch). So a run that is killed
+and started again ends as if nothing had happened.
+"""
+
+import copy
+import dataclasses
+import functools
+import sys
+import time
+from typing import Any, Callable, Optional, Sequence
+import zlib
+
+from absl import logging
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import checkpoints
+import errors
+import input_pipeline
+import modeling
+import optimization
+
+
+def enable_graph_mode():
+  """v1 graph mode with resource variables; to be called before any graph."""
+  tf.disable_v2_behavior()
+  tf.enable_resource_variables()
+
+
+# ----------------------------------------------------------------- the specs
+
+
+@dataclasses.dataclass
+class ModelSpec(object):
+  """What is built: a BERT, its adapters and the head.
+
+  bert_config: modeling.BertConfig.
+  num_labels: int; the head's outputs.
+  is_regression: one score with a squared error in the place of classes.
+  adapter_size: int, m; adapter_init_scale: float (Houlsby et al., section 2.1).
+  adapter_layers: indices of the layers with adapters; None: all.
+  adapter_fn: an adapter of one's own, in the place of the bottleneck.
+  tune, top_n_layers: what is trained, see modeling.Tuning.
+  """
+  bert_config: modeling.BertConfig
+  num_labels: int
+  is_regression: bool = False
+  adapter_size: int = 64
+  adapter_init_scale: float = 1e-3
+  adapter_layers: Optional[Sequence[int]] = None
+  adapter_fn: Optional[Callable[[Any], Any]] = None
+  tune: str = "adapters"
+  top_n_layers: Optional[int] = None
+
+  @property
+  def tuning(self):
+    return modeling.Tuning(self.tune, self.top_n_layers,
+                           self.bert_config.num_hidden_layers)
+
+  def get_adapter_fn(self):
+    """The adapter to build, or None where the method has none."""
+    if not self.tuning.uses_adapters:
+      return None
+    return self.adapter_fn or functools.partial(
+        modeling.feedforward_adapter, hidden_size=self.adapter_size,
+        init_scale=self.adapter_init_scale)
+
+
+@dataclasses.dataclass
+class TrainSpec(object):
+  """How it is trained.
+
+  num_train_steps, num_warmup_steps: ints.
+  learning_rate: float, at its peak.
+  batch_size: int, the global batch.
+  seed: int.
+  bucket_window: see input_pipeline.train_dataset.
+  save_checkpoints_steps, save_checkpoints_secs: a checkpoint at least so often.
+  keep_checkpoint_max: int, how many checkpoints stay.
+  compile_chains: see modeling.compiled_chains.
+  """
+  num_train_steps: int
+  num_warmup_steps: int = 0
+  learning_rate: float = 5e-5
+  batch_size: int = 32
+  seed: int = 0
+  bucket_window: int = 0
+  save_checkpoints_steps: int = 1000
+  save_checkpoints_secs: int = 300
+  keep_checkpoint_max: int = 5
+  compile_chains: bool = True
+
+
+@dataclasses.dataclass
+class Predictions(object):
+  """Of n examples, in the order of the file.
+
+  outputs: float32 [n, num_labels], class probabilities, or scores [n, 1].
+  labels: int32 or float32 [n].
+  losses: float32 [n].
+  """
+  outputs: np.ndarray
+  labels: np.ndarray
+  losses: np.ndarray
+
+
+# ----------------------------------------------------------------- the graph
+
+
+def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
+                 labels, num_labels, use_one_hot_embeddings,
+                 adapter_fn="feedforward_adapter", adapter_layers=None,
+                 is_regression=False):
+  """BERT with a head, and its loss.
+
+  Args:
+    bert_config: modeling.BertConfig.
+    is_training: bool.
+    input_ids, input_mask, segment_ids: int32 [B, S].
+    labels: int32 [B]; float32 [B] for a regression.
+    num_labels: int.
+    use_one_hot_embeddings: bool, see modeling.BertModel.
+    adapter_fn, adapter_layers: see modeling.BertModel.
+    is_regression: bool; squared error in the place of cross-entropy.
+
+  Returns: (loss, float scalar, the mean over the batch; per_example_loss, float
+    [B]; logits, float [B, num_labels]; probabilities, the same shape, equal to
+    the logits for a regression).
+  """
+  model = modeling.BertModel(
+      config=bert_config,
+      is_training=is_training,
+      input_ids=input_ids,
+      input_mask=input_mask,
+      token_type_ids=segment_ids,
+      use_one_hot_embeddings=use_one_hot_embeddings,
+      adapter_fn=adapter_fn,
+      adapter_layers=adapter_layers)
+  logits = modeling.classifier_head(model.get_pooled_output(), num_labels,
+                                    is_training)
+  if is_regression:
+    probabilities = logits
+    per_example_loss = tf.square(tf.squeeze(logits, -1) - labels)
+  else:
+    probabilities = tf.nn.softmax(logits)
+    per_example_loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=labels, logits=logits)
+  loss = tf.reduce_mean(per_example_loss)
+  return loss, per_example_loss, logits, probabilities
+
+
+def _build(model, is_training, batch):
+  """create_model for a ModelSpec and a batch of input_pipeline."""
+  return create_model(
+      model.bert_config, is_training, batch["input_ids"], batch["input_mask"],
+      batch["segment_ids"], batch["label_ids"], model.num_labels,
+      use_one_hot_embeddings=False, adapter_fn=model.get_adapter_fn(),
+      adapter_layers=model.adapter_layers, is_regression=model.is_regression)
+
+
+def _seeded_variables(seed):
+  """A variable scope in which initial values depend on (seed, name) alone.
+
+  TensorFlow's own per-op seeds count the ops of the graph, so that one more op
+  anywhere would change every initial value behind it.
+  """
+
+  def seeded(getter, name, initializer=None, **kwargs):
+    if initializer is None:
+      initializer = tf.glorot_uniform_initializer()
+    if hasattr(initializer, "seed"):
+      initializer = copy.copy(initializer)
+      initializer.seed = zlib.crc32(("%d/%s" % (seed, name)).encode("utf-8"))
+    return getter(name, initializer=initializer, **kwargs)
+
+  tf.set_random_seed(seed)
+  return tf.variable_scope(tf.get_variable_scope(), custom_getter=seeded)
+
+
+def _per_replica(strategy, dataset, step_fn):
+  """Runs `step_fn(batch)` on every replica's share of a dataset's batches.
+
+  Returns: (what step_fn returned, on each replica; the op that starts the
+    dataset).
+  """
+  if strategy.num_replicas_in_sync == 1:
+    iterator = tf.data.make_initializable_iterator(dataset)
+  else:
+    iterator = strategy.experimental_distribute_dataset(
+        dataset).make_initializable_iterator()
+  outputs = strategy.run(step_fn, args=(iterator.get_next(),))
+  return outputs, iterator.initializer
+
+
+def _replica_id():
+  return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+
+def _model_variables():
+  """The model's variables: no slots, no step."""
+  return tf.trainable_variables()
+
+
+def log_trained(tuning, trained, variables):
+  """Logs what is trained, with counts."""
+  count = lambda some: sum(int(np.prod(v.shape.as_list())) for v in some)
+  total, ours = count(variables), count(trained)
+  logging.info(
+      "tuning %s: %d of %d parameters are trained (%.2f%%), %d are frozen",
+      tuning.name, ours, total, 100.0 * ours / total, total - ours)
+  names = set(v.name for v in trained)
+  for collection in modeling.Tuning.COLLECTIONS:
+    members = [v for v in tf.get_collection(collection) if v.name in names]
+    if members:
+      logging.info("  %-10s %10d parameters in %d variables", collection,
+                   count(members), len(members))
+      names -= set(v.name for v in members)
+  rest = [v for v in trained if v.name in names]
+  if rest:
+    logging.info("  %-10s %10d parameters in %d variables", "other BERT",
+                 count(rest), len(rest))
+
+
+# -------------------------------------------------------------------- training
+
+
+def train(model, spec, records, weights, output_dir, strategy=None,
+          init_shared_from=None, listeners=()):
+  """Trains up to spec.num_train_steps, from the newest checkpoint if there is.
+
+  The checkpoints in output_dir hold what is trained, its Adam slots and the
+  step. Frozen variables are read from `weights` at every start; only where
+  there are none (weights is None) are they saved too.
+
+  Args:
+    model: ModelSpec.
+    spec: TrainSpec.
+    records: input_pipeline.RecordSet.
+    weights: checkpoints.Weights that the run starts from, or None for random
+      ones.
+    output_dir: str.
+    strategy: tf.distribute.Strategy; None: one device.
+    init_shared_from: see checkpoints.match.
+    listeners: tf.train.CheckpointSaverListeners.
+
+  Returns: int, the global step at the end.
+
+  Raises: InputError; among others if the loss is not finite.
+  """
+  strategy = strategy or tf.distribute.get_strategy()
+  latest = checkpoints.newest(output_dir)
+  start_step = checkpoints.step_of(latest) if latest else 0
+  if start_step >= spec.num_train_steps:
+    logging.info("%s has done %d steps of %d already; nothing to train",
+                 latest, start_step, spec.num_train_steps)
+    return start_step
+  if latest:
+    logging.info("going on from %s, step %d of %d", latest, start_step,
+                 spec.num_train_steps)
+  with tf.Graph().as_default(), strategy.scope():
+    graph = _train_graph(model, spec, records, strategy, start_step)
+    scaffold, saved = _scaffold(graph, weights, model.bert_config, spec,
+                                init_shared_from)
+    if latest:
+      _check_resumable(latest, saved)
+    report = _ReportHook(graph, spec, output_dir)
+    saving = _CheckpointHook(output_dir, spec, scaffold, listeners)
+    # The report first: it stops at a bad loss, before that is saved.
+    with tf.train.MonitoredTrainingSession(
+        checkpoint_dir=output_dir, scaffold=scaffold,
+        hooks=[tf.train.StopAtStepHook(last_step=spec.num_train_steps), report],
+        chief_only_hooks=[saving],
+        save_checkpoint_secs=None, save_checkpoint_steps=None,
+        save_summaries_steps=None, save_summaries_secs=None,
+        log_step_count_steps=None, config=session_config()) as session:
+      while not session.should_stop():
+        session.run(graph.train_op)
+  return spec.num_train_steps
+
+
+@dataclasses.dataclass
+class _TrainGraph(object):
+  """The handles of a training graph."""
+  train_op: Any
+  loss: Any  # float scalar, the batch's mean before the update
+  learning_rate: Any  # float scalar, of the same step
+  global_step: Any
+  variables: Sequence[Any]  # the model's
+  trained: Sequence[Any]
+  start_data: Any  # the op that starts the data at the first step to do
+
+
+def _train_graph(model, spec, records, strategy, start_step):
+  """Builds the graph of a training step."""
+  global_step = tf.train.get_or_create_global_step()
+  dataset = input_pipeline.train_dataset(
+      records, spec.batch_size,
+      min(records.max_length, model.bert_config.max_position_embeddings),
+      spec.seed, start_step=start_step, bucket_window=spec.bucket_window,
+      row_multiple=strategy.num_replicas_in_sync)
+
+  def step_fn(batch):
+    step = tf.identity(tf.train.get_global_step())
+    with _seeded_variables(spec.seed), modeling.stateless_dropout(
+        spec.seed, step, _replica_id()), modeling.compiled_chains(
+            spec.compile_chains):
+      _, per_example_loss, _, _ = _build(model, True, batch)
+    # Over the global batch: the replicas' shares add up to its mean.
+    loss = tf.reduce_sum(per_example_loss * batch["example_weights"])
+    loss /= spec.batch_size
+    train_op = optimization.create_optimizer(
+        loss, spec.learning_rate, spec.num_train_steps, spec.num_warmup_steps,
+        use_tpu=False, tvars=model.tuning.variables())
+    rate = optimization.learning_rate_at(
+        step, spec.learning_rate, spec.num_train_steps, spec.num_warmup_steps)
+    with tf.control_dependencies([train_op]):
+      return tf.identity(loss), tf.identity(rate)
+
+  (loss, rate), start_data = _per_replica(strategy, dataset, step_fn)
+  loss = strategy.reduce(tf.distribute.ReduceOp.SUM, loss, axis=None)
+  rate = strategy.experimental_local_results(rate)[0]
+  trained = model.tuning.variables()
+  log_trained(model.tuning, trained, _model_variables())
+  return _TrainGraph(
+      train_op=tf.group(loss, rate), loss=loss, learning_rate=rate,
+      global_step=global_step, variables=_model_variables(), trained=trained,
+      start_data=start_data)
+
+
+def _scaffold(graph, weights, config, spec, init_shared_from):
+  """Who initialises what, and what is saved.
+
+  The first start initialises all and overwrites what `weights` has. After a
+  restore the frozen variables are still to be filled, so they are loaded by the
+  local init op, which runs at every start.
+
+  Returns: (tf.train.Scaffold, the variables that checkpoints hold).
+  """
+  trained = set(v.name for v in graph.trained)
+  frozen = [v for v in graph.variables if v.name not in trained]
+  every = tf.global_variables()
+  local = [tf.local_variables_initializer(), tf.tables_initializer(),
+           graph.start_data]
+  init = tf.global_variables_initializer()
+  saved = every
+  if weights is None:
+    logging.warning(
+        "NO init_checkpoint: BERT itself starts from random weights%s. Give "
+        "--init_checkpoint unless this is a test.",
+        ", and they stay so, because they are frozen" if frozen else "")
+  else:
+    found = checkpoints.match(graph.variables, weights, config,
+                              init_shared_from)
+    checkpoints.report(found, weights)
+    with tf.control_dependencies([init]):
+      init = tf.group(init, *checkpoints.load_ops(graph.trained, found,
+                                                  weights))
+    local += checkpoints.load_ops(frozen, found, weights)
+    saved = [v for v in every if v.name not in set(f.name for f in frozen)]
+  return tf.train.Scaffold(
+      init_op=init,
+      local_init_op=tf.group(*local),
+      ready_for_local_init_op=tf.report_uninitialized_variables(saved),
+      saver=tf.train.Saver(saved, max_to_keep=spec.keep_checkpoint_max)), saved
+
+
+def _check_resumable(latest, saved):
+  """Raises InputError if a checkpoint lacks one of the saved variables."""
+  present = set(name for name, _ in tf.train.list_variables(latest))
+  lacking = [v.op.name for v in saved if v.op.name not in present]
+  if lacking:
+    raise errors.InputError(
+        "%s: lacks %s, so training cannot go on from it; evaluate it, or give "
+        "it as --init_checkpoint with another output_dir" %
+        (latest, lacking[0]))
+
+
+def session_config():
+  """tf.ConfigProto of every session here."""
+  return tf.ConfigProto(allow_soft_placement=True)
+
+
+class _CheckpointHook(tf.train.CheckpointSaverHook):
+  """Saves every so many steps, and every so many seconds whatever the steps."""
+
+  def __init__(self, output_dir, spec, scaffold, listeners):
+    super().__init__(output_dir, save_steps=spec.save_checkpoints_steps,
+                     scaffold=scaffold,
+                     checkpoint_basename=checkpoints.CHECKPOINT_NAME,
+                     listeners=list(listeners), save_graph_def=False)
+    # The class takes one of the two; its timer can be asked for both.
+    self._timer = _EitherTimer(spec.save_checkpoints_steps,
+                               spec.save_checkpoints_secs)
+
+  def after_create_session(self, session, coord):
+    # Not the class's own: that writes the graph into the event file (10 MB for
+    # six layers) and saves what has just been loaded.
+    self._timer.update_last_triggered_step(
+        session.run(tf.train.get_global_step()))
+
+
+class _EitherTimer(tf.train.SecondOrStepTimer):
+  """Triggers when the steps, or when the seconds, have passed."""
+
+  def __init__(self, every_steps, every_secs):
+    super().__init__(every_steps=every_steps)
+    self._seconds = tf.train.SecondOrStepTimer(every_secs=every_secs)
+
+  def reset(self):
+    super().reset()
+    if hasattr(self, "_seconds"):
+      self._seconds.reset()
+
+  def should_trigger_for_step(self, step):
+    return (super().should_trigger_for_step(step) or
+            self._seconds.should_trigger_for_step(step))
+
+  def update_last_triggered_step(self, step):
+    self._seconds.update_last_triggered_step(step)
+    return super().update_last_triggered_step(step)
+
+
+class _ReportHook(tf.train.SessionRunHook):
+  """Progress for people, scalars for TensorBoard, a stop at a bad loss."""
+
+  SUMMARY_STEPS = 20
+
+  def __init__(self, graph, spec, output_dir):
+    self._graph = graph
+    self._spec = spec
+    self._output_dir = output_dir
+    self._tty = sys.stderr.isatty()
+    self._interval = 0.5 if self._tty else 10.0
+
+  def begin(self):
+    self._writer = tf.summary.FileWriterCache.get(self._output_dir)
+    self._began = self._last = None
+
+  def before_run(self, run_context):
+    if self._began is None:
+      # From the first step's end on: the first one also builds and warms up.
+      self._last = self._last_summary = time.monotonic()
+    return tf.train.SessionRunArgs({
+        "loss": self._graph.loss, "rate": self._graph.learning_rate})
+
+  def after_run(self, run_context, run_values):
+    loss = float(run_values.results["loss"])
+    if self._began is None:
+      self._step = int(run_context.session.run(self._graph.global_step))
+      self._began, self._first = time.monotonic(), self._step
+      self._summary_step = self._step
+    else:
+      self._step += 1
+    if not np.isfinite(loss):
+      raise errors.InputError(
+          "the loss is %s at step %d; nothing of it was saved. Try a lower "
+          "learning_rate (it is %g), a longer warm-up (warmup_proportion), or "
+          "look for extreme scores in the data" %
+          (loss, self._step - 1, self._spec.learning_rate))
+    now = time.monotonic()
+    done = self._step >= self._spec.num_train_steps
+    if self._step % self.SUMMARY_STEPS == 0 or done:
+      self._summarize(loss, float(run_values.results["rate"]), now)
+    if now - self._last >= self._interval or done:
+      self._last = now
+      self._show(loss, now, done)
+
+  def _summarize(self, loss, rate, now):
+    """Scalars: loss, learning_rate, and examples_per_second since the last."""
+    scalars = {"loss": loss, "learning_rate": rate}
+    if now > self._last_summary and self._step > self._summary_step:
+      scalars["examples_per_second"] = (
+          (self._step - self._summary_step) * self._spec.batch_size /
+          (now - self._last_summary))
+    self._last_summary, self._summary_step = now, self._step
+    self._writer.add_summary(scalar_summary(scalars), self._step)
+
+  def _show(self, loss, now, done):
+    speed = (self._step - self._first) / max(now - self._began, 1e-6)
+    left = (self._spec.num_train_steps - self._step) / speed if speed else 0
+    text = "step %d/%d  loss %.4f  %.1f examples/s  %s left" % (
+        self._step, self._spec.num_train_steps, loss,
+        speed * self._spec.batch_size, _duration(left))
+    if self._tty:
+      print("\r%-78s" % text, end="\n" if done else "", file=sys.stderr,
+            flush=True)
+    else:
+      logging.info("%s", text)
+
+  def end(self, session):
+    self._writer.flush()
+
+
+def scalar_summary(scalars):
+  """tf.Summary of a dict of name -> float."""
+  return tf.Summary(value=[tf.Summary.Value(tag=name, simple_value=value)
+                           for name, value in sorted(scalars.items())])
+
+
+def _duration(seconds):
+  minutes, seconds = divmod(int(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return "%d:%02d:%02d" % (hours, minutes, seconds)
+
+
+# ------------------------------------------------- evaluation and prediction
+
+
+def predict(model, records, weights, batch_size=32, strategy=None, seed=0,
+            init_shared_from=None):
+  """Runs a model over every example of a record set.
+
+  Args:
+    model: ModelSpec.
+    records: input_pipeline.RecordSet.
+    weights: checkpoints.Weights with all of the model's variables. Adapters and
+      head may be missing; they are then new, and useless: it says so.
+    batch_size: int; results do not depend on it.
+    strategy: tf.distribute.Strategy; None: one device.
+    seed: int, for what is new.
+    init_shared_from: see checkpoints.match.
+
+  Returns: Predictions.
+  """
+  strategy = strategy or tf.distribute.get_strategy()
+  with tf.Graph().as_default(), strategy.scope():
+    dataset = input_pipeline.eval_dataset(
+        records, batch_size,
+        min(records.max_length, model.bert_config.max_position_embeddings),
+        row_multiple=strategy.num_replicas_in_sync)
+
+    def step_fn(batch):
+      with _seeded_variables(seed):
+        _, losses, _, probabilities = _build(model, False, batch)
+      return probabilities, batch["label_ids"], losses, batch["example_index"]
+
+    replicas, start_data = _per_replica(strategy, dataset, step_fn)
+    outputs = [tf.concat(strategy.experimental_local_results(value), axis=0)
+               for value in replicas]
+    variables = _model_variables()
+    found = checkpoints.match(variables, weights, model.bert_config,
+                              init_shared_from)
+    if found.new:
+      logging.warning(
+          "%s has no %s: what is computed with them is meaningless until they "
+          "are trained", weights, ", ".join(found.new[:3]))
+    init = [tf.variables_initializer(variables)]
+    with tf.control_dependencies(init):
+      load = checkpoints.load_ops(variables, found, weights)
+    with tf.Session(config=session_config()) as session:
+      session.run([init, load, start_data])
+      return _collect(session, outputs, records.num_examples)
+
+
+def _collect(session, outputs, num_examples):
+  """Runs to the end of the data and puts the rows in the file's order."""
+  parts = []
+  while True:
+    try:
+      parts.append(session.run(outputs))
+    except tf.errors.OutOfRangeError:
+      break
+  probabilities, labels, losses, index = [np.concatenate(p)
+                                          for p in zip(*parts)]
+  order = np.argsort(index, kind="stable")[-num_examples:]
+  if list(index[order]) != list(range(num_examples)):
+    raise ValueError("an example was lost or came twice")
+  return Predictions(probabilities[order], labels[order], losses[order])
