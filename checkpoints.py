@@ -15,12 +15,15 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from typing import Dict, List, Tuple
 
 from absl import logging
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 import errors
+import glue
 import modeling
 
 RUN_RECORD = "run.json"
@@ -76,7 +79,8 @@ def find(path):
   Raises: InputError if there is none.
   """
   for prefix in (path, re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path),
-                 os.path.join(path, BASE_CHECKPOINT_NAME)):
+                 os.path.join(path, BASE_CHECKPOINT_NAME),
+                 os.path.join(path, CHECKPOINT_NAME)):
     if tf.io.gfile.exists(prefix + ".index"):
       return prefix
   if tf.io.gfile.isdir(path):
@@ -101,6 +105,23 @@ def _reader(prefix):
         (prefix, str(error).split("\n")[0]))
 
 
+def write(prefix, arrays):
+  """Writes {variable name: array} as a checkpoint.
+
+  The arrays are fed straight to the op that a Saver runs, so that no second
+  copy of the weights is made in variables.
+  """
+  names = sorted(arrays)
+  with tf.Graph().as_default():
+    tensors = [tf.placeholder(arrays[name].dtype, arrays[name].shape)
+               for name in names]
+    save = tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names,
+                             shape_and_slices=[""] * len(names),
+                             tensors=tensors)
+    with tf.Session() as session:
+      session.run(save, dict(zip(tensors, (arrays[name] for name in names))))
+
+
 # ------------------------------------------------------------------ run.json
 
 
@@ -109,14 +130,11 @@ def write_run_record(output_dir, record):
 
   Raises: InputError if the directory cannot be written.
   """
-  path = os.path.join(output_dir, RUN_RECORD)
   try:
     os.makedirs(output_dir, exist_ok=True)
-    temporary = "%s.tmp-%d" % (path, os.getpid())
-    with open(temporary, "w", encoding="utf-8") as output:
-      json.dump(record, output, indent=1, sort_keys=True)
-      output.write("\n")
-    os.replace(temporary, path)
+    glue.write_text_atomically(
+        os.path.join(output_dir, RUN_RECORD),
+        [json.dumps(record, indent=1, sort_keys=True), "\n"])
   except OSError as error:
     raise errors.InputError("output_dir %s cannot be written: %s" %
                             (output_dir, error.strerror))
@@ -163,13 +181,14 @@ class Weights(object):
         self.shapes[name] = shape
 
   @classmethod
-  def open(cls, path, base=None):
+  def open(cls, path, base=None, force_base=False):
     """The weights at `path`, on top of the base that they were trained on.
 
     Args:
       path: str, what `find` takes.
       base: str, where the base is; None: where run.json beside the checkpoint
         says. Ignored for a checkpoint that is complete in itself.
+      force_base: bool; take a base with another digest all the same.
 
     Raises: InputError if a file is missing, or the base is another one.
     """
@@ -178,7 +197,7 @@ class Weights(object):
     recorded = record.get("base")
     if not recorded:
       return cls([prefix])
-    base = find_base(recorded, base, "%s was trained on" % prefix)
+    base = find_base(recorded, base, "%s was trained on" % prefix, force_base)
     return cls(base.prefixes + [prefix])
 
   def __str__(self):
@@ -224,13 +243,14 @@ def describe_base(weights, path):
   return {"path": os.path.abspath(path), "sha256": weights.digest()}
 
 
-def find_base(recorded, given, what):
+def find_base(recorded, given, what, force=False):
   """Weights of the base that was recorded.
 
   Args:
     recorded: dict, from `describe_base`.
     given: str or None; where to look instead of in the recorded place.
     what: str, who needs it, for the message.
+    force: bool; another one is taken, with a warning.
 
   Raises: InputError if it is not there, or it is not the one recorded.
   """
@@ -242,12 +262,71 @@ def find_base(recorded, given, what):
         "%s the weights in %s, which cannot be used: %s; if they have moved, "
         "give --init_checkpoint" % (what, recorded["path"], error))
   digest = weights.digest()
-  if digest != recorded["sha256"]:
+  if digest != recorded["sha256"] and force:
+    logging.warning("%s other weights than those in %s; taken all the same",
+                    what, path)
+  elif digest != recorded["sha256"]:
     raise errors.InputError(
         "%s other weights than those in %s (digest %s..., here %s...); give "
         "--init_checkpoint=%s" % (what, path, recorded["sha256"][:12],
                                   digest[:12], recorded["path"]))
   return weights
+
+
+# --------------------------------------------------------- task checkpoints
+
+
+def write_task(output_dir, run_dir, facts=None):
+  """Writes a run's task checkpoint: what it trained, without Adam's slots.
+
+  With the base that the run started from it makes the whole model. The
+  directory has `model.ckpt.*` and the run's `run.json`; it is there whole or
+  not at all.
+
+  Args:
+    output_dir: str, the directory to write; a task checkpoint there is
+      replaced.
+    run_dir: str, a run's output directory with a checkpoint and run.json.
+    facts: dict, what run.json is to say beyond that.
+
+  Returns: int, the bytes written.
+  """
+  weights = Weights([newest(run_dir)])
+  record = dict(read_run_record(run_dir), **facts or {})
+  # Without a base to go on top of, the frozen variables are needed too.
+  kept = [n for n in weights.shapes if not _SLOT.search(n) and
+          (n + "/adam_m" in weights.shapes or not record["base"])]
+  temporary = "%s.tmp-%d" % (output_dir, os.getpid())
+  with errors.reported():
+    shutil.rmtree(temporary, ignore_errors=True)
+    os.makedirs(temporary)
+    try:
+      arrays = {name: weights.value(name)
+                for name in set(kept) | {"global_step"}}
+      write(os.path.join(temporary, CHECKPOINT_NAME), arrays)
+      write_run_record(temporary, record)
+      size = sum(entry.stat().st_size for entry in os.scandir(temporary))
+      shutil.rmtree(output_dir, ignore_errors=True)
+      os.rename(temporary, output_dir)
+    finally:
+      shutil.rmtree(temporary, ignore_errors=True)
+  return size
+
+
+def export_full(prefix, weights):
+  """Writes a whole model as one fp32 checkpoint, under the reference's names.
+
+  Args:
+    prefix: str, the checkpoint to write.
+    weights: Weights; its Adam slots and pre-training heads are left out.
+  """
+  arrays = {name: weights.value(name).astype(np.float32)
+            for name in weights.shapes
+            if not _SLOT.search(name) and not name.startswith("cls/")}
+  arrays["global_step"] = np.asarray(arrays.get("global_step", 0), np.int64)
+  with errors.reported():
+    os.makedirs(os.path.dirname(prefix) or ".", exist_ok=True)
+    write(prefix, arrays)
 
 
 # ------------------------------------------------------------------ matching

@@ -33,12 +33,13 @@ from absl import logging
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import checkpoints
 import errors
 import modeling
 
 FLAGS = flags.FLAGS
 
-CHECKPOINT = "bert_model.ckpt"
+CHECKPOINT = checkpoints.BASE_CHECKPOINT_NAME
 OUTPUT_FILES = ("bert_config.json", "vocab.txt", CHECKPOINT + ".index",
                 CHECKPOINT + ".data-00000-of-00001")
 
@@ -105,7 +106,7 @@ def convert(hf_dir, output_dir, hidden_act="gelu", overwrite=False):
               encoding="utf-8") as writer:
       writer.write(config.to_json_string())
     shutil.copyfile(vocab_file, os.path.join(temporary, "vocab.txt"))
-    write_checkpoint(os.path.join(temporary, CHECKPOINT), arrays)
+    checkpoints.write(os.path.join(temporary, CHECKPOINT), arrays)
     _move_into_place(temporary, output_dir, overwrite)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
@@ -318,23 +319,6 @@ def _load(weights_file, reader, tensor, variable):
     raise errors.InputError("%s: %s holds values that are not finite" %
                             (weights_file, tensor))
   return np.ascontiguousarray(array.T if _is_transposed(variable) else array)
-
-
-def write_checkpoint(prefix, arrays):
-  """Writes {variable name: fp32 array} as a TensorFlow checkpoint.
-
-  The arrays are fed straight to the op that a Saver runs, so that no second
-  copy of the weights is made in variables.
-  """
-  names = sorted(arrays)
-  with tf.Graph().as_default():
-    tensors = [tf.placeholder(tf.float32, arrays[name].shape) for name in names]
-    save = tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names,
-                             shape_and_slices=[""] * len(names),
-                             tensors=tensors)
-    with tf.Session() as session:
-      session.run(save, {tensor: arrays[name]
-                         for tensor, name in zip(tensors, names)})
 
 
 def _existing_file(path):

@@ -383,7 +383,7 @@ class BertModel(object):
           "word_embeddings_2", [config.embedding_size, config.hidden_size],
           create_initializer(config.initializer_range))
       shape = get_shape_list(words)
-      words = tf.matmul(reshape_to_matrix(words), projection)
+      words = _matmul(reshape_to_matrix(words), projection)
       words = reshape_from_matrix(words, shape)  # [B, S, E] -> [B, S, D]
     return embedding_postprocessor(
         words,
@@ -432,6 +432,7 @@ def classifier_head(pooled_output, num_labels, is_training,
                           create_initializer(0.02), HEAD)
   bias = _get_variable("output_bias", [num_labels], tf.zeros_initializer(),
                        HEAD)
+  pooled_output = _float32(pooled_output)
   if is_training:
     pooled_output = dropout(pooled_output, hidden_dropout_prob)
   return tf.nn.bias_add(tf.matmul(pooled_output, weights, transpose_b=True),
@@ -447,6 +448,7 @@ def gelu(x):
 
 
 def _gelu_tanh(x):
+  x = _float32(x)
   inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)
   return 0.5 * x * (1.0 + tf.tanh(inner))
 
@@ -457,6 +459,7 @@ def gelu_erf(x):
 
 
 def _gelu_erf(x):
+  x = _float32(x)
   return 0.5 * x * (1.0 + tf.math.erf(x / math.sqrt(2.0)))
 
 
@@ -496,7 +499,7 @@ def transformer_model(input_tensor,
     num_hidden_layers: int.
     num_attention_heads: int, N.
     intermediate_size: int, the width of the feed-forward half.
-    intermediate_act_fn: its activation, a function of one tensor; None: linear.
+    intermediate_act_fn: its activation, of one tensor; None: linear.
     hidden_dropout_prob: float, after each projection.
     attention_probs_dropout_prob: float, on the attention's probabilities.
     initializer_range: float, standard deviation of the initial kernels.
@@ -714,12 +717,12 @@ def attention_layer(from_tensor,
   key = heads_of(to_tensor, to_seq_length, key_act, "key")
   value = heads_of(to_tensor, to_seq_length, value_act, "value")
 
-  scores = tf.matmul(query, key, transpose_b=True)       # [B, N, F, T]
+  scores = _matmul(query, key, transpose_b=True)         # [B, N, F, T]
   probabilities = _attention_probabilities(
       scores, attention_mask, 1.0 / math.sqrt(size_per_head),
       attention_probs_dropout_prob)
 
-  context = tf.matmul(probabilities, value)              # [B, N, F, H]
+  context = _matmul(probabilities, value)                # [B, N, F, H]
   context = tf.transpose(context, [0, 2, 1, 3])          # [B, F, N, H]
   if do_return_2d_tensor:
     return tf.reshape(context, [batch_size * from_seq_length, width])
@@ -735,24 +738,25 @@ def _attention_probabilities(scores, attention_mask, scale, dropout_prob):
     scale: float.
     dropout_prob: float.
   """
+  # Whole numbers have no gradient, so that none is computed for the mask.
   if attention_mask is None:
-    added = tf.zeros([], scores.dtype)
+    mask = tf.ones([1, 1, 1, 1], tf.int32)
   else:
-    mask = tf.cast(tf.expand_dims(attention_mask, 1), scores.dtype)
-    added = (1.0 - mask) * MASKED_SCORE                  # [B, 1, F, T]
+    mask = tf.cast(tf.expand_dims(attention_mask, 1), tf.int32)  # [B, 1, F, T]
   bits = _dropout_bits(scores, dropout_prob)
   if bits is None:
-    return dropout(_kernel(_scaled_softmax, scale)(scores, added), dropout_prob)
-  return _kernel(_scaled_softmax_dropped, scale, dropout_prob)(
-      scores, added, bits)
+    return dropout(_kernel(_masked_softmax, scale)(scores, mask), dropout_prob)
+  return _kernel(_masked_softmax_dropped, scale, dropout_prob)(
+      scores, mask, bits)
 
 
-def _scaled_softmax(scale, scores, added):
-  return tf.nn.softmax(scores * scale + added)
+def _masked_softmax(scale, scores, mask):
+  blocked = 1.0 - _float32(mask)
+  return tf.nn.softmax(_float32(scores) * scale + blocked * MASKED_SCORE)
 
 
-def _scaled_softmax_dropped(scale, dropout_prob, scores, added, bits):
-  return _dropped(dropout_prob, _scaled_softmax(scale, scores, added), bits)
+def _masked_softmax_dropped(scale, dropout_prob, scores, mask, bits):
+  return _dropped(dropout_prob, _masked_softmax(scale, scores, mask), bits)
 
 
 def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3):
@@ -779,8 +783,9 @@ def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3):
     weights2 = _get_variable("weights2", [hidden_size, width], initializer,
                              ADAPTERS)
     biases2 = _get_variable("biases2", [1, width], zeros, ADAPTERS)
-    bottleneck = gelu(tf.matmul(input_tensor, weights1) + biases1)  # [rows, m]
-    return input_tensor + tf.matmul(bottleneck, weights2) + biases2
+    bottleneck = gelu(
+        _matmul(input_tensor, weights1) + _computed(biases1))  # [rows, m]
+    return input_tensor + _matmul(bottleneck, weights2) + _computed(biases2)
 
 
 ADAPTER_FNS = {"feedforward_adapter": feedforward_adapter}
@@ -849,9 +854,11 @@ def embedding_lookup(input_ids,
   shape = get_shape_list(input_ids)
   flat = tf.reshape(input_ids, [-1])
   if use_one_hot_embeddings:
-    output = tf.matmul(tf.one_hot(flat, vocab_size), table)
+    output = tf.matmul(tf.one_hot(flat, vocab_size,
+                                  dtype=table.dtype.base_dtype), table)
   else:
     output = tf.gather(table, flat)
+  output = _computed(output)
   return tf.reshape(output, shape[:-1] + [shape[-1] * embedding_size]), table
 
 
@@ -896,7 +903,8 @@ def embedding_postprocessor(input_tensor,
     # gather.
     one_hot = tf.one_hot(tf.reshape(token_type_ids, [-1]),
                          token_type_vocab_size, dtype=table.dtype.base_dtype)
-    output += tf.reshape(tf.matmul(one_hot, table), tf.shape(output))
+    output += _computed(tf.reshape(tf.matmul(one_hot, table),
+                                   tf.shape(output)))
   if use_position_embeddings:
     table = _get_variable(position_embedding_name,
                           [max_position_embeddings, width],
@@ -912,7 +920,7 @@ def embedding_postprocessor(input_tensor,
           seq_length, max_position_embeddings, message=too_long)]
     with tf.control_dependencies(checks):
       positions = tf.slice(table, [0, 0], [seq_length, width])  # [S, D]
-    output += tf.expand_dims(positions, 0)
+    output += _computed(tf.expand_dims(positions, 0))
   return layer_norm_and_dropout(output, dropout_prob)
 
 
@@ -950,7 +958,7 @@ def dense(input_tensor, units, activation=None, initializer_range=0.02,
     kernel = _get_variable("kernel", [width, units],
                            create_initializer(initializer_range))
     bias = _get_variable("bias", [units], tf.zeros_initializer())
-    output = tf.nn.bias_add(tf.matmul(input_tensor, kernel), bias)
+    output = tf.nn.bias_add(_matmul(input_tensor, kernel), _computed(bias))
     return output if activation is None else activation(output)
 
 
@@ -975,13 +983,14 @@ def layer_norm(input_tensor, name=None, residual=None):
 
 
 def _normalized(x, beta, gamma):
+  x, beta, gamma = _float32(x), _float32(beta), _float32(gamma)
   mean, variance = tf.nn.moments(x, axes=[-1], keepdims=True)
   return tf.nn.batch_normalization(x, mean, variance, beta, gamma,
                                    LAYER_NORM_EPSILON)
 
 
 def _normalized_sum(x, residual, beta, gamma):
-  return _normalized(x + residual, beta, gamma)
+  return _normalized(_float32(x) + _float32(residual), beta, gamma)
 
 
 def layer_norm_and_dropout(input_tensor, dropout_prob, name=None):
@@ -1065,6 +1074,7 @@ def _dropped(dropout_prob, x, bits):
   scale = 1.0 / (1.0 - threshold / 2.0**16)
   # int32, because some devices do not compare uint16.
   keep = tf.cast(bits, tf.int32) >= threshold
+  x = _float32(x)
   return tf.where(keep, x * scale, tf.zeros_like(x))
 
 
@@ -1087,10 +1097,21 @@ def compiled_chains(enabled=True):
 
 
 def _kernel(function, *constants):
-  """`function(*constants, ...)` of tensors; compiled inside compiled_chains."""
-  if not getattr(_local, "compiled", False):
-    return functools.partial(function, *constants)
-  return _compiled(function, constants)
+  """`function(*constants, ...)` of tensors; compiled inside compiled_chains.
+
+  The chains compute in float32 and hand on the type of their first input.
+  """
+  if getattr(_local, "compiled", False):
+    return _compiled(function, constants)
+  return functools.partial(_chain, function, constants)
+
+
+def _chain(function, constants, *inputs):
+  return tf.cast(function(*constants, *inputs), inputs[0].dtype)
+
+
+def _float32(tensor):
+  return tf.cast(tensor, tf.float32)
 
 
 @functools.lru_cache(maxsize=None)
@@ -1099,7 +1120,7 @@ def _compiled(function, constants):
 
   One object for equal arguments, so that all layers share one compilation.
   """
-  chain = functools.partial(function, *constants)
+  chain = functools.partial(_chain, function, constants)
 
   def gradients_of(*args):
     inputs, output_gradient = args[:-1], args[-1]
@@ -1129,12 +1150,55 @@ def create_initializer(initializer_range=0.02):
 
 
 def _get_variable(name, shape, initializer, collection=None):
-  """A float32 variable, in `collection` as well if one is given."""
-  collections_ = [tf.GraphKeys.GLOBAL_VARIABLES]
-  if collection:
-    collections_.append(collection)
-  return tf.get_variable(name, shape, tf.float32, initializer,
-                         collections=collections_)
+  """A variable, in `collection` as well if one is given.
+
+  float32; a frozen one is of the type that `precision` says.
+  """
+  in_collections = [collection] if collection else []
+  dtype = tf.float32
+  reduced = getattr(_local, "precision", None)
+  if reduced:
+    full_name = "%s/%s" % (tf.get_variable_scope().name, name)
+    if not reduced.tuning.trains(full_name, in_collections):
+      dtype = reduced.dtype
+  return tf.get_variable(
+      name, shape, dtype, initializer,
+      collections=[tf.GraphKeys.GLOBAL_VARIABLES] + in_collections)
+
+
+_Precision = collections.namedtuple("_Precision", ("dtype", "tuning"))
+
+
+@contextlib.contextmanager
+def precision(dtype, tuning):
+  """Inside, a model is built that computes in `dtype`.
+
+  The matrix products, and what flows between the layers, are of that type, and
+  so are the variables that are not trained: half the memory with bfloat16, and
+  no cast of a frozen weight at any step. What is trained stays float32, and so
+  do LayerNorm's statistics, the softmax, the head and the loss.
+
+  Args:
+    dtype: tf.float32 or tf.bfloat16.
+    tuning: Tuning, which says what is trained.
+  """
+  previous = getattr(_local, "precision", None)
+  _local.precision = (None if dtype == tf.float32 else
+                      _Precision(dtype, tuning))
+  try:
+    yield
+  finally:
+    _local.precision = previous
+
+
+def _computed(tensor):
+  """The tensor, or variable, in the type that the model computes in."""
+  reduced = getattr(_local, "precision", None)
+  return tf.cast(tensor, reduced.dtype) if reduced else tensor
+
+
+def _matmul(a, b, transpose_b=False):
+  return tf.matmul(_computed(a), _computed(b), transpose_b=transpose_b)
 
 
 def get_assignment_map_from_checkpoint(tvars, init_checkpoint):

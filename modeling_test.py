@@ -1,5 +1,6 @@
-"""The model against the reference's numbers, its interface and its contracts."""
+"""The model: the reference's numbers, its interface and its contracts."""
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -120,7 +121,7 @@ assert mode() == before, (before, mode())
                  cwd=os.path.dirname(os.path.abspath(modeling.__file__)))
 
 
-# ------------------------------------------------------- the reference's numbers
+# ------------------------------------------------------ the reference's numbers
 
 # Name in testdata/ -> the config keys that its json does not hold, because
 # there they are arguments of the code.
@@ -343,7 +344,7 @@ def test_get_adapter():
       modeling.get_adapter(unknown)
 
 
-# --------------------------------------------------------------- small functions
+# -------------------------------------------------------------- small functions
 
 
 def _run(*fetches):
@@ -612,6 +613,98 @@ def test_model_drops_while_training_only():
       assert (run(again, 0) != run(again, 0)).any()
 
 
+@pytest.mark.parametrize("keys,count", [
+    # After the embeddings, and after both projections of each of 3 layers.
+    ({"hidden_dropout_prob": 0.2}, 1 + 3 * 2),
+    ({"attention_probs_dropout_prob": 0.2}, 3),
+    ({}, 0),
+])
+def test_where_the_model_drops(keys, count):
+  def randoms(graph):
+    return [op for op in graph.get_operations() if op.type == "RandomUniform"]
+
+  def spy(x):
+    adapter_inputs.append(x)
+    return x
+
+  for is_training in (True, False):
+    adapter_inputs = []
+    with test_util.graph() as graph:
+      model = test_util.build(test_util.tiny_config(**keys),
+                              test_util.tiny_batch(), is_training, adapter_fn=spy)
+      assert len(randoms(graph)) == (count if is_training else 0)
+      with test_util.session() as session:
+        zeros = [(x == 0).mean() for x in session.run(adapter_inputs)]
+        embedded = session.run(model.get_embedding_output())
+    # An adapter's input has been dropped already; a layer's output is not.
+    rate = keys.get("hidden_dropout_prob", 0) if is_training else 0
+    np.testing.assert_allclose(zeros + [(embedded == 0).mean()], [rate] * 7,
+                               atol=0.07)
+
+
+# -------------------------------------------------------------- compiled chains
+
+
+def test_compiled_chains_give_the_same_numbers():
+  # (That they do so without dropout, optimization_test.py shows.)
+  config = test_util.tiny_config(num_hidden_layers=1, hidden_dropout_prob=0.2,
+                                 attention_probs_dropout_prob=0.2)
+  batch = test_util.tiny_batch()
+
+  def run(compiled):
+    with test_util.graph() as graph:
+      with modeling.stateless_dropout(5, tf.constant(3)):
+        with modeling.compiled_chains(compiled):
+          model = test_util.build(config, batch, is_training=True)
+      variables = tf.trainable_variables()
+      upstream = tf.random.stateless_normal([5, 16], seed=[1, 2])
+      gradients = tf.gradients(model.get_pooled_output(), variables, upstream)
+      with test_util.session(scale=0.3) as session:
+        results = session.run([model.get_sequence_output()] + [
+            tf.convert_to_tensor(g) for g in gradients])
+      types = set(op.type for op in graph.get_operations())
+    assert ("StatefulPartitionedCall" in types or "PartitionedCall" in types
+            ) == compiled
+    assert ("Softmax" in types) == (not compiled)
+    return dict(zip(["output"] + test_util.names(variables), results))
+
+  plain, compiled = run(False), run(True)
+  for name, value in plain.items():
+    np.testing.assert_allclose(compiled[name], value, rtol=1e-3, atol=2e-5,
+                               err_msg=name)
+
+
+@pytest.mark.parametrize("function", [modeling.gelu, modeling.gelu_erf])
+def test_compiled_activation(function):
+  x = np.array([-2.0, 0.3, 4.0], np.float32)
+
+  def run(context):
+    with test_util.graph() as graph:
+      with context:
+        y = function(tf.constant(x))
+      calls = [op for op in graph.get_operations() if "Call" in op.type]
+      return len(calls), _run(y, tf.gradients(
+          y, graph.get_operation_by_name("Const").outputs[0])[0])
+
+  @contextlib.contextmanager
+  def nested(*modes):
+    """Enters the modes one in the other, and leaves the last one again."""
+    with contextlib.ExitStack() as stack:
+      for mode in modes[:-1]:
+        stack.enter_context(modeling.compiled_chains(mode))
+      with modeling.compiled_chains(modes[-1]):
+        pass
+      yield
+
+  calls, plain = run(contextlib.nullcontext())
+  assert calls == 0
+  for modes, expected in [((True,), 0), ((True, False), 1), ((True, True), 1),
+                          ((True, False, True), 0)]:
+    calls, values = run(nested(*modes))
+    assert calls == expected, modes
+    np.testing.assert_allclose(values, plain, atol=1e-6)
+
+
 # ------------------------------------------------------------------- attention
 
 
@@ -699,6 +792,20 @@ def test_attention_layer_activations_and_dropout():
       np.testing.assert_allclose(query, key, atol=1e-6)
       np.testing.assert_allclose(query[:, :1], query[:, 1:2], atol=1e-6)
       assert (session.run(dropped) != session.run(dropped)).any()
+
+
+@pytest.mark.parametrize("stateless", [False, True])
+def test_attention_layer_drops_probabilities_at_the_rate(stateless):
+  with test_util.graph():
+    x = tf.ones([3000, 1, 1])
+    context = modeling.stateless_dropout(5, tf.constant(3))
+    with context if stateless else contextlib.nullcontext():
+      # One position to look at: its probability is 1, until it is dropped.
+      output = _run(modeling.attention_layer(
+          x, x, size_per_head=1, value_act=tf.ones_like,
+          attention_probs_dropout_prob=0.3))
+  assert abs((output == 0).mean() - 0.3) < 0.035
+  np.testing.assert_allclose(output[output != 0], 1 / 0.7, rtol=2e-5)
 
 
 def test_attention_layer_errors():
@@ -1218,7 +1325,7 @@ def test_factorised_embeddings():
       assert "bert/embeddings/word_embeddings_2" not in names
 
 
-# ----------------------------------------------- which variables a method trains
+# ---------------------------------------------- which variables a method trains
 
 
 @functools.lru_cache(maxsize=None)

@@ -347,17 +347,22 @@ def _golden_graph(golden, feeds, replicas):
   return tf.add_n(losses), tf.concat(logits, 0), rates[0]
 
 
-@pytest.mark.parametrize("resource,replicas", [
-    (False, 1), (True, 1), (True, 2), (True, 3)],
-                         ids=["reference", "resource", "mirrored2", "mirrored3"])
-def test_golden_training(resource, replicas):
+@pytest.mark.parametrize("resource,replicas,compiled", [
+    pytest.param(False, 1, False, id="reference"),
+    pytest.param(True, 1, False, id="resource"),
+    pytest.param(True, 1, True, id="compiled"),
+    pytest.param(True, 2, False, id="mirrored2"),
+    pytest.param(True, 3, False, id="mirrored3"),
+])
+def test_golden_training(resource, replicas, compiled):
   golden = test_util.golden("adapter_small")
   arrays, train = golden.arrays, golden.facts["train"]
   keys = ("input_ids", "input_mask", "token_type_ids", "label_ids")
   with test_util.graph(resource):
     feeds = {key: tf.placeholder(tf.int32, arrays["train_" + key].shape[1:])
              for key in keys}
-    fetches = _golden_graph(golden, feeds, replicas)
+    with modeling.compiled_chains(compiled):
+      fetches = _golden_graph(golden, feeds, replicas)
     variables = tf.trainable_variables()
     head = tf.get_collection("head")
     test_util.init_from(golden.checkpoint,

@@ -13,8 +13,10 @@ submission file, checkpoints and TensorBoard events. README.md lists them all.
 """
 
 import dataclasses
+import json
 import os
 import platform
+import re
 import time
 from typing import Optional
 
@@ -37,6 +39,10 @@ import training
 from training import create_model  # pylint: disable=unused-import
 
 FLAGS = flags.FLAGS
+
+# Under output_dir: the task checkpoints of the last step and of the best one,
+# and the dev scores that decide which that is.
+TASK, BEST, DEV_SCORES = "task", "best", "dev_scores.json"
 
 # Flags of the reference that steer a TPU: they have no effect here.
 _WITHOUT_EFFECT = ("tpu_name", "tpu_zone", "gcp_project", "master",
@@ -70,13 +76,22 @@ class RunConfig(object):
   seed: int = 0
   adapter_size: int = 64
   adapter_init_scale: float = 1e-3
+  adapter_layers: Optional[str] = None
+  tune: str = "adapters"
+  top_n_layers: Optional[int] = None
   bucket_window: int = 0
   compile_chains: bool = True
+  precision: str = "float32"
   tokenize_workers: int = 1
   share_parameter_across_layers: Optional[bool] = None
   layers_per_group: Optional[int] = None
   share_adapters: Optional[bool] = None
   init_shared_from: Optional[str] = None
+  task_checkpoint: Optional[str] = None
+  force_base: bool = False
+  export_full_checkpoint: Optional[str] = None
+  save_best: bool = False
+  early_stopping: int = 0
 
 
 _HELP = {
@@ -110,11 +125,20 @@ _HELP = {
     "seed": "Decides initial values, the order of the data and dropout.",
     "adapter_size": "The adapters' bottleneck.",
     "adapter_init_scale": "The standard deviation of their initial weights.",
+    "adapter_layers": "The layers that get adapters, as in 6-11 or 0,2,4-5; "
+                      "default: all.",
+    "tune": "What is trained: %s, or some of %s joined with +." % (
+        ", ".join(modeling.Tuning.METHODS),
+        ", ".join(modeling.Tuning.COLLECTIONS)),
+    "top_n_layers": "For tune=top_n: how many of the top layers.",
     "bucket_window": "Sort so many batches' examples by length, to pad less; "
                      "0: off.",
     "compile_chains": "Compile the element-wise chains of the training step "
                       "with XLA: faster, after some seconds for each new "
                       "length of a batch.",
+    "precision": "%s; bfloat16 keeps the frozen weights in half the memory, "
+                 "and multiplies faster where the processor has it." %
+                 " or ".join(training.PRECISIONS),
     "tokenize_workers": "Processes that tokenize.",
     "share_parameter_across_layers": "Layers share their weights (ALBERT); "
                                      "over the config's key of that name.",
@@ -124,6 +148,16 @@ _HELP = {
                       "config's key.",
     "init_shared_from": "Start shared layers from a plain BERT: from the first "
                         "or the mean of the layers of a group.",
+    "task_checkpoint": "Evaluate and predict with this task checkpoint (a "
+                       "run's task/ or best/) over init_checkpoint.",
+    "force_base": "Take task_checkpoint with another base than it was trained "
+                  "on.",
+    "export_full_checkpoint": "Write the whole model to this prefix, for tools "
+                              "that load the reference's checkpoints.",
+    "save_best": "At each checkpoint, evaluate on dev, and keep the best by the "
+                 "task's metric in best/, to be evaluated and predicted with.",
+    "early_stopping": "With save_best: stop after so many evaluations without "
+                      "a better one; 0: never.",
 }
 
 
@@ -212,7 +246,13 @@ def set_up(config):
   model = training.ModelSpec(
       bert_config=bert_config, num_labels=task.num_labels,
       is_regression=task.is_regression, adapter_size=config.adapter_size,
-      adapter_init_scale=config.adapter_init_scale)
+      adapter_init_scale=config.adapter_init_scale,
+      adapter_layers=_layer_list(config.adapter_layers,
+                                 bert_config.num_hidden_layers),
+      tune=config.tune, top_n_layers=config.top_n_layers,
+      precision=config.precision)
+  with errors.reported():
+    _check_tuning(model)
   return Setup(task, tokenizer, model, _record(config, task, model))
 
 
@@ -228,6 +268,36 @@ def _task(config):
     raise errors.InputError("neither task_name nor task_spec is given; tasks "
                             "are %s" % ", ".join(glue.TASKS))
   return glue.get_task(config.task_name)
+
+
+def _layer_list(text, num_hidden_layers):
+  """"6-11" or "0,2,4-5" -> a sorted list of layers; None stays None."""
+  if text is None:
+    return None
+  layers = set()
+  for part in text.split(","):
+    span = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+    if not span:
+      raise errors.InputError(
+          "adapter_layers is %r; it must be layers and spans of layers, as in "
+          "6-11 or 0,2,4-5" % text)
+    first, last = int(span.group(1)), int(span.group(2) or span.group(1))
+    if not first <= last < num_hidden_layers:
+      raise errors.InputError(
+          "adapter_layers has %s; the model's layers are 0 to %d" %
+          (part.strip(), num_hidden_layers - 1))
+    layers.update(range(first, last + 1))
+  return sorted(layers)
+
+
+def _check_tuning(model):
+  """Raises ValueError for a method that is unknown or does not fit."""
+  if not model.tuning.uses_adapters and model.adapter_layers is not None:
+    raise ValueError("adapter_layers is given, but the tuning method is %s, "
+                     "which has no adapters" % model.tune)
+  if model.tune == "top_n" and model.bert_config.share_parameter_across_layers:
+    raise ValueError("tune=top_n needs layers of their own, and the model's "
+                     "layers share their weights")
 
 
 def _check_actions(config, task):
@@ -250,6 +320,19 @@ def _check_actions(config, task):
     if getattr(config, name) < 1:
       raise errors.InputError("%s is %d; it must be at least 1" %
                               (name, getattr(config, name)))
+  if config.precision not in training.PRECISIONS:
+    raise errors.InputError("precision is %s; it can be %s" % (
+        config.precision, " or ".join(training.PRECISIONS)))
+  if config.do_train and config.task_checkpoint:
+    raise errors.InputError(
+        "task_checkpoint is evaluated and predicted with; to train on from it, "
+        "give it as --init_checkpoint")
+  if config.save_best and not task.dev:
+    raise errors.InputError("save_best needs a dev file, and %s has none" %
+                            task.display_name)
+  if config.early_stopping and not config.save_best:
+    raise errors.InputError("early_stopping is %d, but save_best is not set" %
+                            config.early_stopping)
   if not 0 <= config.warmup_proportion <= 1:
     raise errors.InputError("warmup_proportion is %g; it must be from 0 to 1" %
                             config.warmup_proportion)
@@ -282,7 +365,7 @@ def _bert_config(config):
 # Keys of run.json that may differ when a run goes on: it only says so.
 _SCHEDULE = ("learning_rate", "train_batch_size", "num_train_epochs",
              "warmup_proportion", "seed", "max_seq_length", "bucket_window",
-             "compile_chains", "adapter_init_scale")
+             "compile_chains", "precision", "adapter_init_scale")
 
 
 def _record(config, task, model):
@@ -291,7 +374,10 @@ def _record(config, task, model):
       "task": glue.task_to_dict(task),
       "bert_config": model.bert_config.to_dict(),
       "num_labels": model.num_labels,
-      "adapter_size": model.adapter_size,
+      "adapter_size": model.adapter_size if model.tuning.uses_adapters else None,
+      "adapter_layers": model.adapter_layers,
+      "tune": model.tune,
+      "top_n_layers": model.top_n_layers,
       "do_lower_case": config.do_lower_case,
       "schedule": {key: getattr(config, key) for key in _SCHEDULE},
       "versions": {"tensorflow": tf.__version__, "numpy": np.__version__,
@@ -312,8 +398,8 @@ def check_same_run(found, record, output_dir):
   """
   if not found:
     return
-  for key in ("task", "bert_config", "num_labels", "adapter_size",
-              "do_lower_case"):
+  for key in ("task", "bert_config", "num_labels", "tune", "top_n_layers",
+              "adapter_size", "adapter_layers", "do_lower_case"):
     there, here = found.get(key), record[key]
     if there == here:
       continue
@@ -358,10 +444,15 @@ def _starting_weights(config, found, record):
 
 
 def trained_weights(config):
-  """The Weights to evaluate: the newest in output_dir, or init_checkpoint."""
-  newest = checkpoints.newest(config.output_dir)
-  if newest:
-    return checkpoints.Weights.open(newest, base=config.init_checkpoint)
+  """The Weights to evaluate: the first there is of task_checkpoint, the best
+  with save_best, the newest in output_dir, and init_checkpoint."""
+  best = os.path.join(config.output_dir, BEST)
+  for path in (config.task_checkpoint,
+               best if config.save_best and os.path.isdir(best) else None,
+               checkpoints.newest(config.output_dir)):
+    if path:
+      return checkpoints.Weights.open(path, base=config.init_checkpoint,
+                                      force_base=config.force_base)
   if config.init_checkpoint:
     return checkpoints.Weights.open(config.init_checkpoint)
   raise errors.InputError(
@@ -380,13 +471,21 @@ def run(config):
   Raises: InputError.
   """
   setup = set_up(config)
-  found = checkpoints.read_run_record(config.output_dir)
+  # A run that has saved nothing yet leaves nothing to keep.
+  found = None
+  if checkpoints.newest(config.output_dir):
+    found = checkpoints.read_run_record(config.output_dir)
   check_same_run(found, setup.record, config.output_dir)
+  if config.task_checkpoint:
+    check_same_run(checkpoints.read_run_record(config.task_checkpoint),
+                   setup.record, config.task_checkpoint)
   if config.do_train:
     train(config, setup, found)
   results = {}
-  if config.do_eval or config.do_predict:
+  if config.do_eval or config.do_predict or config.export_full_checkpoint:
     weights = trained_weights(config)
+    if config.export_full_checkpoint:
+      checkpoints.export_full(config.export_full_checkpoint, weights)
     if config.do_eval:
       for split in setup.task.dev:
         results[split.name] = evaluate(config, setup, split, weights)
@@ -418,6 +517,9 @@ def train(config, setup, found):
   logging.info("training: %d examples, %d steps of %d", records.num_examples,
                num_train_steps, config.train_batch_size)
   _log_changes(found, setup.record)
+  listeners = [_KeepBest(config, setup)] if config.save_best else []
+  if found and any(listener.has_stopped() for listener in listeners):
+    return
   checkpoints.write_run_record(config.output_dir, setup.record)
   training.train(
       setup.model,
@@ -433,7 +535,73 @@ def train(config, setup, found):
           save_checkpoints_secs=config.save_checkpoints_secs,
           keep_checkpoint_max=config.keep_checkpoint_max),
       records, weights, config.output_dir,
+      init_shared_from=config.init_shared_from,
+      listeners=listeners)
+  task = os.path.join(config.output_dir, TASK)
+  size = checkpoints.write_task(task, config.output_dir)
+  logging.info("task checkpoint: %s, %.1f MB", task, size / 1e6)
+
+
+class _KeepBest(tf.train.CheckpointSaverListener):
+  """Scores each checkpoint on dev and keeps the best one as a task checkpoint.
+
+  The scores are on disk, so that a run that is killed goes on with them.
+  """
+
+  def __init__(self, config, setup):
+    self._config = config
+    self._setup = setup
+    self._metric = "eval_" + setup.task.main_metric
+    self._path = os.path.join(config.output_dir, DEV_SCORES)
+
+  def after_save(self, session, global_step_value):
+    config, split = self._config, self._setup.task.dev[0]
+    scores = [pair for pair in self._read() if pair[0] < global_step_value]
+    weights = checkpoints.Weights.open(
+        checkpoints.newest(config.output_dir), base=config.init_checkpoint)
+    results, _ = _score(config, self._setup, split, weights)
+    score = results[self._metric]
+    best = max([s for _, s in scores], default=None)
+    scores.append((int(global_step_value), score))
+    logging.info("step %d: %s %.4f%s", global_step_value, self._metric, score,
+                 ", the best so far" if best is None or score > best else "")
+    if best is None or score > best:
+      checkpoints.write_task(os.path.join(config.output_dir, BEST),
+                             config.output_dir, {"dev": results})
+    glue.write_text_atomically(self._path, [json.dumps(scores) + "\n"])
+    return self.has_stopped()
+
+  def has_stopped(self):
+    """Whether early_stopping's number of evaluations brought nothing better."""
+    scores = [score for _, score in self._read()]
+    patience = self._config.early_stopping
+    since = len(scores) - 1 - scores.index(max(scores)) if scores else 0
+    if not patience or since < patience:
+      return False
+    logging.info("no better score in %d evaluations: stopping early", since)
+    return True
+
+  def _read(self):
+    try:
+      with open(self._path, encoding="utf-8") as source:
+        return json.load(source)
+    except FileNotFoundError:
+      return []
+
+
+def _score(config, setup, split, weights):
+  """(dict of metric name -> float, the number of examples) of one split."""
+  records = _prepare(config, setup, split)
+  predictions = training.predict(
+      setup.model, records, weights, config.eval_batch_size, seed=config.seed,
       init_shared_from=config.init_shared_from)
+  loss = float(np.mean(predictions.losses, dtype=np.float64))
+  return dict(
+      glue.compute_metrics(setup.task, predictions.labels,
+                           predictions.outputs),
+      eval_loss=loss, loss=loss,
+      global_step=checkpoints.step_of(weights.prefixes[-1])
+  ), records.num_examples
 
 
 def evaluate(config, setup, split, weights):
@@ -441,19 +609,10 @@ def evaluate(config, setup, split, weights):
 
   Returns: dict of metric name -> float.
   """
-  records = _prepare(config, setup, split)
   began = time.monotonic()
-  predictions = training.predict(
-      setup.model, records, weights, config.eval_batch_size, seed=config.seed,
-      init_shared_from=config.init_shared_from)
-  loss = float(np.mean(predictions.losses, dtype=np.float64))
-  results = dict(
-      glue.compute_metrics(setup.task, predictions.labels,
-                           predictions.outputs),
-      eval_loss=loss, loss=loss,
-      global_step=checkpoints.step_of(weights.prefixes[-1]))
+  results, num_examples = _score(config, setup, split, weights)
   path = os.path.join(config.output_dir, "eval_results%s.txt" % split.suffix)
-  logging.info("%s: %d examples in %.1f s", split.name, records.num_examples,
+  logging.info("%s: %d examples in %.1f s", split.name, num_examples,
                time.monotonic() - began)
   lines = ["%s = %s\n" % item for item in sorted(results.items())]
   for line in lines:

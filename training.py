@@ -36,6 +36,9 @@ import modeling
 import optimization
 
 
+PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
+
+
 def enable_graph_mode():
   """v1 graph mode with resource variables; to be called before any graph."""
   tf.disable_v2_behavior()
@@ -56,6 +59,7 @@ class ModelSpec(object):
   adapter_layers: indices of the layers with adapters; None: all.
   adapter_fn: an adapter of one's own, in the place of the bottleneck.
   tune, top_n_layers: what is trained, see modeling.Tuning.
+  precision: "float32" or "bfloat16", see modeling.precision.
   """
   bert_config: modeling.BertConfig
   num_labels: int
@@ -66,6 +70,7 @@ class ModelSpec(object):
   adapter_fn: Optional[Callable[[Any], Any]] = None
   tune: str = "adapters"
   top_n_layers: Optional[int] = None
+  precision: str = "float32"
 
   @property
   def tuning(self):
@@ -166,11 +171,12 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
 
 def _build(model, is_training, batch):
   """create_model for a ModelSpec and a batch of input_pipeline."""
-  return create_model(
-      model.bert_config, is_training, batch["input_ids"], batch["input_mask"],
-      batch["segment_ids"], batch["label_ids"], model.num_labels,
-      use_one_hot_embeddings=False, adapter_fn=model.get_adapter_fn(),
-      adapter_layers=model.adapter_layers, is_regression=model.is_regression)
+  with modeling.precision(PRECISIONS[model.precision], model.tuning):
+    return create_model(
+        model.bert_config, is_training, batch["input_ids"], batch["input_mask"],
+        batch["segment_ids"], batch["label_ids"], model.num_labels,
+        use_one_hot_embeddings=False, adapter_fn=model.get_adapter_fn(),
+        adapter_layers=model.adapter_layers, is_regression=model.is_regression)
 
 
 def _seeded_variables(seed):
@@ -290,7 +296,7 @@ def train(model, spec, records, weights, output_dir, strategy=None,
         log_step_count_steps=None, config=session_config()) as session:
       while not session.should_stop():
         session.run(graph.train_op)
-  return spec.num_train_steps
+  return checkpoints.step_of(checkpoints.newest(output_dir))
 
 
 @dataclasses.dataclass
