@@ -217,6 +217,10 @@ class Weights(object):
     value.set_shape(self.shapes[name])
     return value
 
+  def is_overlaid(self, name):
+    """Whether a name comes from the top file, over a base that lies below."""
+    return len(self.prefixes) > 1 and self._file_of[name] == self.prefixes[-1]
+
   def is_pretrained(self, name):
     """Whether a name is BERT's own: no adapter, head, slot or step."""
     return not (_SLOT.search(name) or _ADAPTER.search(name) or
@@ -313,20 +317,24 @@ def write_task(output_dir, run_dir, facts=None):
   return size
 
 
-def export_full(prefix, weights):
+def export_full(prefix, match_, weights):
   """Writes a whole model as one fp32 checkpoint, under the reference's names.
 
   Args:
     prefix: str, the checkpoint to write.
-    weights: Weights; its Adam slots and pre-training heads are left out.
+    match_: Match, of the model with the weights.
+    weights: Weights.
   """
-  arrays = {name: weights.value(name).astype(np.float32)
-            for name in weights.shapes
-            if not _SLOT.search(name) and not name.startswith("cls/")}
-  arrays["global_step"] = np.asarray(arrays.get("global_step", 0), np.int64)
+  arrays = {
+      name: np.mean([weights.value(n) for n in names], axis=0, dtype=np.float32)
+      for name, names in match_.loaded.items()
+  }
+  arrays["global_step"] = np.asarray(
+      weights.value("global_step") if "global_step" in weights.shapes else 0,
+      np.int64)
   with errors.reported():
     os.makedirs(os.path.dirname(prefix) or ".", exist_ok=True)
-    write(prefix, arrays)
+  write(prefix, arrays)
 
 
 # ------------------------------------------------------------------ matching
@@ -433,6 +441,8 @@ def _sources(variables, weights, config, init_shared_from):
     layer = _LAYER.search(name)
     if not layer or name in _members(modeling.ADAPTERS):
       continue
+    if name in weights.shapes and weights.is_overlaid(name):
+      continue  # Trained since: it has a value of its own by now.
     group = 0 if layer.group(2) == "shared" else int(layer.group(2))
     members = range(group * size, min((group + 1) * size, layers))
     if init_shared_from == "first":
@@ -449,7 +459,8 @@ def _check_layers(sources, weights, config):
   if any(len(names) > 1 or name != names[0] for name, names in sources.items()):
     # Shared layers made from a plain BERT: all of its layers take part.
     wanted = set(str(i) for i in range(config.num_hidden_layers))
-  present = _layer_ids(weights.shapes)
+  # What a run trained on top says nothing about the base's layers.
+  present = _layer_ids(n for n in weights.shapes if not weights.is_overlaid(n))
   if wanted == present or not present:
     return
   shared = config.share_parameter_across_layers

@@ -378,6 +378,7 @@ def _record(config, task, model):
       "adapter_layers": model.adapter_layers,
       "tune": model.tune,
       "top_n_layers": model.top_n_layers,
+      "init_shared_from": config.init_shared_from,
       "do_lower_case": config.do_lower_case,
       "schedule": {key: getattr(config, key) for key in _SCHEDULE},
       "versions": {"tensorflow": tf.__version__, "numpy": np.__version__,
@@ -399,12 +400,13 @@ def check_same_run(found, record, output_dir):
   if not found:
     return
   for key in ("task", "bert_config", "num_labels", "tune", "top_n_layers",
-              "adapter_size", "adapter_layers", "do_lower_case"):
+              "adapter_size", "adapter_layers", "init_shared_from",
+              "do_lower_case"):
     there, here = found.get(key), record[key]
     if there == here:
       continue
     if key == "task":
-      if there["name"] == "mnli" and here["name"] == "ax":
+      if (there["name"].lower(), here["name"].lower()) == ("mnli", "ax"):
         continue
       if there["name"] != here["name"]:
         there, here = there["name"], here["name"]
@@ -475,17 +477,24 @@ def run(config):
   found = None
   if checkpoints.newest(config.output_dir):
     found = checkpoints.read_run_record(config.output_dir)
-  check_same_run(found, setup.record, config.output_dir)
+  where = config.output_dir
   if config.task_checkpoint:
-    check_same_run(checkpoints.read_run_record(config.task_checkpoint),
-                   setup.record, config.task_checkpoint)
+    where = config.task_checkpoint
+    found = checkpoints.read_run_record(where)
+  if found and config.init_shared_from is None:
+    # Where the frozen layers came from does not have to be said again.
+    config = dataclasses.replace(config,
+                                 init_shared_from=found["init_shared_from"])
+    setup.record["init_shared_from"] = config.init_shared_from
+  check_same_run(found, setup.record, where)
   if config.do_train:
     train(config, setup, found)
   results = {}
   if config.do_eval or config.do_predict or config.export_full_checkpoint:
     weights = trained_weights(config)
     if config.export_full_checkpoint:
-      checkpoints.export_full(config.export_full_checkpoint, weights)
+      training.export(setup.model, weights, config.export_full_checkpoint,
+                      config.init_shared_from)
     if config.do_eval:
       for split in setup.task.dev:
         results[split.name] = evaluate(config, setup, split, weights)

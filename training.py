@@ -573,6 +573,25 @@ def predict(model, records, weights, batch_size=32, strategy=None, seed=0,
       return _collect(session, outputs, records.num_examples)
 
 
+def export(model, weights, prefix, init_shared_from=None):
+  """Writes a model as one complete checkpoint.
+
+  Args:
+    model: ModelSpec.
+    weights: checkpoints.Weights with all of its variables.
+    prefix: str, the checkpoint to write.
+    init_shared_from: see checkpoints.match.
+  """
+  with tf.Graph().as_default():
+    ids = tf.zeros([1, 2], tf.int32)
+    labels = tf.zeros([1], tf.float32 if model.is_regression else tf.int32)
+    _build(model, False, {"input_ids": ids, "input_mask": ids,
+                          "segment_ids": ids, "label_ids": labels})
+    found = checkpoints.match(_model_variables(), weights, model.bert_config,
+                              init_shared_from)
+  checkpoints.export_full(prefix, found, weights)
+
+
 def _collect(session, outputs, num_examples):
   """Runs to the end of the data and puts the rows in the file's order."""
   parts = []

@@ -1,0 +1,641 @@
+"""The main program from end to end: real files, the real `run` and `main`."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from absl import flags
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import checkpoints
+import errors
+import glue
+import modeling
+import run_classifier
+import test_util
+import training
+
+training.enable_graph_mode()
+
+WORDS = ("[PAD] [UNK] [CLS] [SEP] the a cat dog sat ran good bad fine poor is "
+         "not very on mat . , and it was he she they we").split()
+SENTENCES = ["the cat sat on the mat .", "a dog ran , and it was good",
+             "he is not very fine", "she was bad .", "they ran",
+             "we sat on a poor mat , and the dog was not good"]
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                       "run_classifier.py")
+
+
+class Files(object):
+  """A tiny BERT with random weights, and data in the layouts of GLUE."""
+
+  def __init__(self, root):
+    self.root = root
+    os.makedirs(self.path("bert"))
+    self.config = test_util.tiny_config(
+        vocab_size=len(WORDS), num_hidden_layers=2, max_position_embeddings=32,
+        hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+    self.write("bert/vocab.txt", WORDS)
+    self.write("bert/bert_config.json", [self.config.to_json_string()])
+    write_base(self.path("bert/bert_model.ckpt"), self.config)
+    for name in ("train", "dev"):
+      self.table("MRPC/%s.tsv" % name, "q a b s1 s2", [
+          [str(i % 2), "1", "2", SENTENCES[i % 6], SENTENCES[(i + i // 6) % 6]]
+          for i in range(20)])
+      self.table("STS-B/%s.tsv" % name, "0 1 2 3 4 5 6 s1 s2 score", [
+          ["x"] * 7 + [SENTENCES[i % 6], SENTENCES[i % 5], str(i % 6)]
+          for i in range(20)])
+      self.write("CoLA/%s.tsv" % name, [
+          "\t".join(["x", str(i % 2), "", SENTENCES[i % 6]])
+          for i in range(20)])
+    self.table("MRPC/test.tsv", "i a b s1 s2", [
+        [str(i), "1", "2", SENTENCES[i % 6], SENTENCES[i % 4]]
+        for i in range(7)])
+    self.table("STS-B/test.tsv", "0 1 2 3 4 5 6 s1 s2", [
+        ["x"] * 7 + [SENTENCES[i % 6], SENTENCES[i % 4]] for i in range(7)])
+    self.table("CoLA/test.tsv", "index sentence", [
+        [str(i), SENTENCES[i % 6]] for i in range(7)])
+    rows = [["x"] * 8 + [SENTENCES[i % 6], SENTENCES[i % 4],
+                         glue.get_task("mnli").labels[i % 3]]
+            for i in range(12)]
+    header = "0 1 2 3 4 5 6 7 s1 s2 label"
+    self.table("MNLI/train.tsv", header, rows)
+    self.table("MNLI/dev_matched.tsv", header, rows[:5])
+    self.table("MNLI/dev_mismatched.tsv", header, rows[5:])
+    for name in ("matched", "mismatched"):
+      self.table("MNLI/test_%s.tsv" % name, header[:-6],
+                 [row[:-1] for row in rows[:4]])
+    self.table("AX/diagnostic.tsv", "index s1 s2", [
+        [str(i), SENTENCES[i], SENTENCES[0]] for i in range(4)])
+
+  def path(self, name):
+    return os.path.join(self.root, name)
+
+  def write(self, name, lines):
+    path = self.path(name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as output:
+      output.write("\n".join(lines) + "\n")
+    return path
+
+  def table(self, name, header, rows):
+    return self.write(name, ["\t".join(header.split())] +
+                      ["\t".join(row) for row in rows])
+
+  def settings(self, task, output_dir, **changes):
+    """A dict of RunConfig's fields."""
+    return dict(dict(
+        task_name=task, data_dir=self.path(task or "."),
+        output_dir=str(output_dir),
+        vocab_file=self.path("bert/vocab.txt"),
+        bert_config_file=self.path("bert/bert_config.json"),
+        init_checkpoint=self.path("bert/bert_model.ckpt"),
+        max_seq_length=24, train_batch_size=4, num_train_epochs=1.0,
+        learning_rate=1e-2, adapter_size=3, compile_chains=False), **changes)
+
+  def run(self, task, output_dir, **changes):
+    return run_classifier.run(run_classifier.RunConfig(
+        **self.settings(task, output_dir, **changes)))
+
+
+def write_base(prefix, config):
+  """Writes random weights of a plain BERT."""
+  rng = np.random.RandomState(11)
+  with tf.Graph().as_default():
+    modeling.BertModel(config, False, tf.zeros([1, 2], tf.int32),
+                       adapter_fn=None)
+    checkpoints.write(prefix, {
+        v.op.name: (rng.normal(size=v.shape.as_list()) * 0.3 +
+                    v.op.name.endswith("gamma")).astype(np.float32)
+        for v in tf.trainable_variables()})
+
+
+@pytest.fixture(scope="module", name="files")
+def fixture_files(tmp_path_factory):
+  return Files(str(tmp_path_factory.mktemp("files")))
+
+
+@pytest.fixture(scope="module", name="mrpc")
+def fixture_mrpc(files):
+  """The output_dir of one MRPC run, trained, evaluated and predicted."""
+  output_dir = files.path("out/mrpc")
+  files.run("MRPC", output_dir, do_train=True, do_eval=True, do_predict=True)
+  return output_dir
+
+
+def lines_of(*parts):
+  with open(os.path.join(*parts), encoding="utf-8") as source:
+    return source.read().splitlines()
+
+
+def values_in(prefix):
+  weights = checkpoints.Weights([prefix])
+  return {name: weights.value(name) for name in weights.shapes}
+
+
+def events_of(directory, tag):
+  """step -> value of a scalar in a directory's event files."""
+  return {event.step: value.simple_value
+          for name in sorted(os.listdir(directory)) if "tfevents" in name
+          for event in tf.train.summary_iterator(os.path.join(directory, name))
+          for value in event.summary.value if value.tag == tag}
+
+
+# ------------------------------------------------------- what a run leaves
+
+
+def test_eval_results_are_sorted_key_value_lines(mrpc):
+  lines = lines_of(mrpc, "eval_results.txt")
+  assert [line.split(" = ")[0] for line in lines] == [
+      "eval_accuracy", "eval_f1", "eval_loss", "global_step", "loss"]
+  results = dict(line.split(" = ") for line in lines)
+  assert results["global_step"] == "5"  # 20 examples, batches of 4, 1 epoch
+  assert results["loss"] == results["eval_loss"]
+
+
+def test_predictions_are_rows_in_order_and_a_submission(files, mrpc):
+  rows = np.loadtxt(os.path.join(mrpc, "test_results.tsv"))
+  assert rows.shape == (7, 2)
+  np.testing.assert_allclose(rows.sum(1), 1, atol=1e-6)
+  submission = lines_of(mrpc, "MRPC.tsv")
+  assert submission[0] == "index\tprediction"
+  assert submission[1:] == ["%d\t%d" % (i, p)
+                            for i, p in enumerate(rows.argmax(1))]
+  # In another order, with another batch: the same rows.
+  files.table("turned/test.tsv", "i a b s1 s2", [
+      [str(i), "1", "2", SENTENCES[i % 6], SENTENCES[i % 4]]
+      for i in reversed(range(7))])
+  files.run("MRPC", mrpc, do_predict=True, predict_batch_size=2,
+            data_dir=files.path("turned"))
+  turned = np.loadtxt(os.path.join(mrpc, "test_results.tsv"))
+  np.testing.assert_allclose(turned[::-1], rows, atol=1e-6)
+
+
+def test_checkpoints_hold_what_is_trained_and_nothing_frozen(files, mrpc):
+  held = values_in(checkpoints.newest(mrpc))
+  trained = [n for n in held if n + "/adam_m" in held]
+  assert sorted(held) == sorted(
+      trained + [n + s for n in trained for s in ("/adam_m", "/adam_v")] +
+      ["global_step"])
+  assert all("/adapters/" in n or "LayerNorm" in n or n.startswith("output_")
+             for n in trained)
+  base = values_in(files.path("bert/bert_model.ckpt"))
+  norms = [n for n in trained if "LayerNorm" in n]
+  assert norms and all((held[n] != base[n]).any() for n in norms)
+
+
+def test_task_checkpoint_and_full_export_are_the_same_model(files, mrpc,
+                                                            tmp_path):
+  expected = lines_of(mrpc, "eval_results.txt")
+  held = values_in(checkpoints.find(os.path.join(mrpc, "task")))
+  assert not any("adam" in name or "query" in name for name in held)
+  files.run("MRPC", tmp_path / "a", do_eval=True,
+            task_checkpoint=os.path.join(mrpc, "task"))
+  assert lines_of(tmp_path / "a", "eval_results.txt") == expected
+  full = str(tmp_path / "full" / "model.ckpt")
+  files.run("MRPC", mrpc, do_eval=True, export_full_checkpoint=full)
+  files.run("MRPC", tmp_path / "b", do_eval=True, init_checkpoint=full)
+  assert lines_of(tmp_path / "b", "eval_results.txt") == expected
+  base = values_in(files.path("bert/bert_model.ckpt"))
+  exported = values_in(full)
+  for name in base:
+    if "LayerNorm" not in name:  # frozen: not a bit has changed
+      np.testing.assert_array_equal(exported[name], base[name])
+
+
+def test_evaluation_finds_the_base_through_run_json(files, mrpc):
+  expected = lines_of(mrpc, "eval_results.txt")
+  files.run("MRPC", mrpc, do_eval=True, init_checkpoint=None)
+  assert lines_of(mrpc, "eval_results.txt") == expected
+
+
+def test_a_second_run_trains_nothing(files, mrpc):
+  newest = checkpoints.newest(mrpc)
+  before = os.stat(newest + ".index").st_mtime_ns
+  files.run("MRPC", mrpc, do_train=True)
+  assert checkpoints.newest(mrpc) == newest
+  assert os.stat(newest + ".index").st_mtime_ns == before
+
+
+def test_tensorboard_scalars(mrpc):
+  assert sorted(events_of(mrpc, "loss")) == [5]
+  assert events_of(mrpc, "learning_rate")[5] == pytest.approx(1e-2 * (1 - 4 / 5))
+  assert list(events_of(os.path.join(mrpc, "eval"), "eval_f1")) == [5]
+
+
+# --------------------------------------------------------------- the tasks
+
+
+def test_single_sentences(files, tmp_path):
+  results = files.run("CoLA", tmp_path, do_train=True, do_eval=True)
+  assert sorted(results["dev"]) == ["eval_accuracy", "eval_loss",
+                                    "eval_matthews", "global_step", "loss"]
+
+
+def test_regression(files, tmp_path):
+  results = files.run("STS-B", tmp_path, do_train=True, do_eval=True,
+                      do_predict=True)
+  assert {"eval_pearson", "eval_spearman"} <= set(results["dev"])
+  scores = np.loadtxt(str(tmp_path / "test_results.tsv"))
+  assert scores.shape == (7,)
+  clipped = [float(line.split("\t")[1])
+             for line in lines_of(tmp_path, "STS-B.tsv")[1:]]
+  np.testing.assert_allclose(clipped, np.clip(scores, 0, 5), rtol=1e-5)
+
+
+def test_mnli_has_two_of_each_and_ax_is_predicted_from_it(files, tmp_path):
+  results = files.run("MNLI", tmp_path, do_train=True, do_eval=True,
+                      do_predict=True)
+  assert sorted(results) == ["dev", "dev_mm"]
+  files.run("AX", tmp_path, do_predict=True)
+  assert {"eval_results.txt", "eval_results_mm.txt", "test_results.tsv",
+          "test_results_mm.tsv", "MNLI-m.tsv", "MNLI-mm.tsv",
+          "AX.tsv"} <= set(os.listdir(str(tmp_path)))
+  assert {line.split("\t")[1] for line in lines_of(tmp_path, "AX.tsv")[1:]} <= (
+      set(glue.get_task("mnli").labels))
+
+
+def test_task_of_ones_own(files, tmp_path):
+  files.table("beer/train.tsv", "text taste", [
+      [SENTENCES[i % 6], ("bad", "good")[i % 2]] for i in range(8)])
+  spec = files.write("beer.json", [json.dumps({
+      "name": "Beer", "labels": ["bad", "good"], "metrics": ["f1"],
+      "columns": {"text_a": 0, "label": 1}, "header": True,
+      "train": "train.tsv", "dev": "train.tsv"})])
+  results = files.run(None, tmp_path, task_spec=spec, do_train=True,
+                      do_eval=True, data_dir=files.path("beer"))
+  assert "eval_f1" in results["dev"]
+
+
+# -------------------------------------------------- methods and precisions
+
+
+@pytest.mark.parametrize("changes,trained", [
+    (dict(tune="full"), {"query", "LayerNorm", "output_bias", "embeddings"}),
+    (dict(tune="top_n", top_n_layers=1), {"layer_1", "pooler", "output_bias"}),
+    (dict(tune="layer_norm"), {"LayerNorm", "output_bias"}),
+    (dict(tune="head"), {"output_bias"}),
+    (dict(tune="adapters+head", adapter_layers="1"),
+     {"layer_1/output/adapters", "output_bias"}),
+])
+def test_tuning_methods(files, tmp_path, changes, trained):
+  files.run("CoLA", tmp_path, do_train=True, do_eval=True, num_train_epochs=.4,
+            **changes)
+  held = [n for n in values_in(checkpoints.newest(str(tmp_path)))
+          if n.endswith("/adam_m")]
+  for part in trained:
+    assert any(part in name for name in held), part
+  outside = {"query": changes["tune"] != "full",
+             "layer_0": changes["tune"] in ("top_n", "head", "adapters+head"),
+             "adapters": "adapters" not in changes["tune"]}
+  for part, absent in outside.items():
+    if absent and part not in trained and not (
+        part == "query" and changes["tune"] == "top_n"):
+      assert not any(part in name for name in held), part
+
+
+def test_bfloat16_trains_close_to_float32(files, tmp_path):
+  losses = [files.run("CoLA", tmp_path / precision, do_train=True, do_eval=True,
+                      precision=precision)["dev"]["eval_loss"]
+            for precision in ("float32", "bfloat16")]
+  assert losses[0] == pytest.approx(losses[1], abs=2e-2)
+  held = values_in(checkpoints.newest(str(tmp_path / "bfloat16")))
+  assert {str(value.dtype) for value in held.values()} == {"float32", "int64"}
+
+
+def test_save_best_keeps_the_best_and_stops_early(files, tmp_path):
+  results = files.run("CoLA", tmp_path, do_train=True, do_eval=True,
+                      num_train_epochs=8, save_checkpoints_steps=2,
+                      save_best=True, early_stopping=2)
+  with open(str(tmp_path / "dev_scores.json"), encoding="utf-8") as source:
+    scores = json.load(source)
+  values = [score for _, score in scores]
+  best = values.index(max(values))
+  assert len(values) == best + 3 and scores[-1][0] < 40
+  assert results["dev"]["global_step"] == scores[best][0]
+  assert results["dev"]["eval_matthews"] == values[best]
+  steps = checkpoints.step_of(checkpoints.newest(str(tmp_path)))
+  files.run("CoLA", tmp_path, do_train=True, num_train_epochs=8,
+            save_best=True, early_stopping=2)
+  assert checkpoints.step_of(checkpoints.newest(str(tmp_path))) == steps
+
+
+# ------------------------------------------------------------ layer sharing
+
+
+# In groups the base and the shared model both have a scope layer_0.
+@pytest.mark.parametrize("layers_per_group", [None, 2])
+def test_shared_layers_train_evaluate_and_resume(files, tmp_path,
+                                                 layers_per_group):
+  shared = dict(share_parameter_across_layers=True,
+                layers_per_group=layers_per_group)
+  files.run("CoLA", tmp_path, do_train=True, num_train_epochs=.4,
+            init_shared_from="mean", **shared)
+  results = files.run("CoLA", tmp_path, do_train=True, do_eval=True, **shared)
+  full = str(tmp_path / "full" / "model.ckpt")
+  again = files.run("CoLA", tmp_path / "again", do_eval=True,
+                    task_checkpoint=str(tmp_path / "task"),
+                    export_full_checkpoint=full, **shared)
+  assert again == results
+  exported = files.run("CoLA", tmp_path / "full", do_eval=True,
+                       init_checkpoint=full, **shared)
+  assert exported == results
+  held = values_in(checkpoints.newest(str(tmp_path)))
+  assert held["global_step"] == 5
+  scope = "layer_0" if layers_per_group else "layer_shared"
+  assert held["bert/encoder/%s/output/adapters/weights1" % scope].shape == (
+      16, 3)
+
+
+def test_shared_layers_start_from_the_mean_or_the_first(files, tmp_path):
+  base = values_in(files.path("bert/bert_model.ckpt"))
+  name = "bert/encoder/layer_%s/output/LayerNorm/beta"
+  for how, start in (("mean", (base[name % 0] + base[name % 1]) / 2),
+                     ("first", base[name % 0])):
+    files.run("CoLA", tmp_path / how, do_train=True, num_train_epochs=.2,
+              learning_rate=0.0, share_parameter_across_layers=True,
+              share_adapters=False, init_shared_from=how)
+    held = values_in(checkpoints.newest(str(tmp_path / how)))
+    np.testing.assert_allclose(held[name % "shared"], start, atol=1e-7)
+    assert "bert/encoder/layer_shared/output/adapters_1/weights1" in held
+
+
+# ------------------------------------------------------------------ resuming
+
+
+def start(files, output_dir, **changes):
+  settings = files.settings("MRPC", output_dir, do_train=True,
+                            num_train_epochs=12.0, save_checkpoints_steps=7,
+                            **changes)
+  return subprocess.Popen(
+      [sys.executable, PROGRAM] + [
+          "--%s=%s" % (key, value) for key, value in settings.items()
+          if value is not None],
+      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def test_killed_and_started_again_ends_as_if_undisturbed(files, tmp_path):
+  whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
+  undisturbed = start(files, whole)
+  process = start(files, killed)
+  deadline = time.time() + 120
+  while not checkpoints.newest(killed):
+    assert process.poll() is None and time.time() < deadline
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  step = checkpoints.step_of(checkpoints.newest(killed))
+  assert 0 < step < 60
+  again = start(files, killed)
+  for finished in (undisturbed, again):
+    _, log = finished.communicate()
+    assert finished.returncode == 0, log[-2000:]
+  assert "step %d of 60" % step in log
+  expected = values_in(checkpoints.newest(whole))
+  found = values_in(checkpoints.newest(killed))
+  assert sorted(expected) == sorted(found)
+  for name in expected:
+    np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+  assert expected["global_step"] == 60
+  losses = events_of(whole, "loss")
+  for number, loss in events_of(killed, "loss").items():
+    assert losses[number] == loss
+
+
+def test_resuming_with_other_settings_says_so(files, tmp_path, caplog):
+  files.run("MRPC", tmp_path, do_train=True, num_train_epochs=.4)
+  files.run("MRPC", tmp_path, do_train=True, learning_rate=1e-3,
+            num_train_epochs=.8)
+  text = caplog.text
+  assert "goes on with learning_rate=0.001; so far it was 0.01" in text
+  assert "goes on with num_train_epochs=0.8; so far it was 0.4" in text
+  assert "train_batch_size" not in text
+
+
+# ---------------------------------------------------------- the command line
+
+
+def test_every_flag_of_an_old_command_line_is_there():
+  holder = flags.FlagValues()
+  original, run_classifier.FLAGS = run_classifier.FLAGS, holder
+  try:
+    for name, value in dict(
+        data_dir="d", bert_config_file="c", task_name="MRPC", vocab_file="v",
+        output_dir="o", init_checkpoint="i", do_lower_case="true",
+        max_seq_length="128", do_train="true", do_eval="true",
+        do_predict="false", train_batch_size="32", eval_batch_size="8",
+        predict_batch_size="8", learning_rate="5e-5", num_train_epochs="3.0",
+        warmup_proportion="0.1", save_checkpoints_steps="1000",
+        iterations_per_loop="1000", use_tpu="false", tpu_name="t",
+        tpu_zone="z", gcp_project="g", master="m", num_tpu_cores="8").items():
+      assert name in flags.FLAGS or name in _flag_names(), name
+      del value
+  finally:
+    run_classifier.FLAGS = original
+
+
+def _flag_names():
+  return {f.name for f in dataclasses.fields(run_classifier.RunConfig)} | {
+      "use_tpu", *run_classifier._WITHOUT_EFFECT}
+
+
+def command(*arguments):
+  return subprocess.run([sys.executable, PROGRAM] + list(arguments),
+                        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                        text=True, check=False)
+
+
+def test_flagfile_and_flags_without_effect(files, tmp_path):
+  settings = files.settings("CoLA", tmp_path / "out", do_eval=True,
+                            iterations_per_loop=7)
+  flagfile = tmp_path / "flags"
+  flagfile.write_text("".join("--%s=%s\n" % item for item in settings.items()))
+  done = command("--flagfile=%s" % flagfile)
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert "--iterations_per_loop=7 has no effect" in done.stderr
+  assert (tmp_path / "out" / "eval_results.txt").exists()
+
+
+def test_bad_input_is_one_line_and_no_traceback(files, tmp_path):
+  settings = files.settings("CoLA", tmp_path, do_eval=True)
+  arguments = ["--%s=%s" % item for item in settings.items()]
+  done = command(*arguments, "--use_tpu=true")
+  assert done.returncode == 1
+  assert "Traceback" not in done.stderr
+  assert done.stderr.splitlines()[-1].startswith("error: use_tpu=true, but")
+  mistyped = command(*arguments, "--learnin_rate=1")
+  assert mistyped.returncode != 0 and "learnin_rate" in mistyped.stderr
+
+
+# ------------------------------------------------------------------ bad input
+
+
+def refused(files, output_dir, task="CoLA", **changes):
+  """The line that a run is refused with."""
+  with pytest.raises(errors.InputError) as caught:
+    files.run(task, output_dir, **dict(dict(do_train=True), **changes))
+  line = str(caught.value)
+  assert "\n" not in line
+  return line
+
+
+@pytest.mark.parametrize("changes,words", [
+    (dict(do_train=False), ["do_train", "do_eval", "do_predict"]),
+    (dict(task_name="colla"), ["colla", "cola", "task_spec"]),
+    (dict(data_dir="/nowhere"), ["/nowhere"]),
+    (dict(vocab_file="/nowhere/vocab.txt"), ["/nowhere/vocab.txt"]),
+    (dict(bert_config_file="/nowhere.json"), ["/nowhere.json"]),
+    (dict(init_checkpoint="/nowhere.ckpt"), ["/nowhere.ckpt"]),
+    (dict(max_seq_length=33), ["max_seq_length is 33", "32 positions"]),
+    (dict(train_batch_size=0), ["train_batch_size is 0"]),
+    (dict(train_batch_size=21), ["20 examples", "no full step"]),
+    (dict(adapter_size=0), ["adapter_size is 0"]),
+    (dict(tune="adaptors"), ["adaptors", "layer_norm"]),
+    (dict(tune="top_n"), ["top_n_layers"]),
+    (dict(tune="top_n", top_n_layers=3), ["top_n_layers", "3"]),
+    (dict(adapter_layers="1-2"), ["1-2", "0 to 1"]),
+    (dict(adapter_layers="top"), ["top", "6-11"]),
+    (dict(tune="head", adapter_layers="1"), ["adapter_layers", "head"]),
+    (dict(precision="float16"), ["float16", "bfloat16"]),
+    (dict(early_stopping=3), ["early_stopping", "save_best"]),
+    (dict(warmup_proportion=2.0), ["warmup_proportion is 2"]),
+    (dict(seed=-1), ["seed is -1"]),
+    (dict(layers_per_group=2), ["layers_per_group", "share_parameter"]),
+    (dict(share_parameter_across_layers=True, layers_per_group=0),
+     ["layers_per_group is 0"]),
+    (dict(share_parameter_across_layers=True), ["init_shared_from"]),
+    (dict(init_shared_from="mean"), ["init_shared_from", "not shared"]),
+    (dict(share_parameter_across_layers=True, init_shared_from="median"),
+     ["median", "first or mean"]),
+])
+def test_what_is_refused(files, tmp_path, changes, words):
+  line = refused(files, tmp_path, **changes)
+  for word in words:
+    assert word in line, line
+
+
+def test_bad_configs(files, tmp_path):
+  for key, value, words in (
+      ("hidden_size", "16", ["hidden_size", "'16'"]),
+      ("num_attention_heads", 3, ["hidden_size (16)", "num_attention_heads"]),
+      ("embedding_size", 17, ["embedding_size is 17"]),
+      ("ln_type", "preln", ["preln"]),
+      ("vocab_size", 5, ["28 words", "5"]),
+      ("num_hidden_layers", 1, ["2 layers", "uses 1"]),
+      ("num_hidden_layers", 3, ["2 layers", "uses 3"]),
+      ("intermediate_size", 21, ["[16, 20]", "[16, 21]"])):
+    path = files.write("bad/%s.json" % key, [
+        json.dumps(dict(files.config.to_dict(), **{key: value}))])
+    line = refused(files, tmp_path, bert_config_file=path)
+    for word in words:
+      assert word in line, line
+  broken = files.write("bad/broken.json", ["{"])
+  assert broken in refused(files, tmp_path, bert_config_file=broken)
+
+
+def test_bad_data_names_file_and_line(files, tmp_path):
+  for rows, words in (
+      (["x\t0\t\tthe cat", "x\t0"], ["train.tsv:2", "column"]),
+      (["x\t2\t\tthe cat"], ["train.tsv:1", "'2'"]),
+      ([], ["train.tsv"])):
+    files.write("bad/train.tsv", rows)
+    line = refused(files, tmp_path, data_dir=files.path("bad"))
+    for word in words:
+      assert word in line, line
+
+
+def test_cased_and_uncased(files, tmp_path):
+  line = refused(files, tmp_path, do_lower_case=False,
+                 init_checkpoint="/x/uncased_L-12_H-768_A-12/bert_model.ckpt")
+  assert "do_lower_case" in line and "uncased_L-12_H-768_A-12" in line
+
+
+def test_an_output_dir_of_another_run_is_left_alone(files, mrpc):
+  before = sorted(os.listdir(mrpc))
+  for task, changes, words in (
+      ("CoLA", {}, ["task is MRPC", "CoLA"]),
+      ("MRPC", dict(adapter_size=4), ["adapter_size is 3", "4"]),
+      ("MRPC", dict(tune="head"), ["tune is adapters", "head"]),
+      ("MRPC", dict(do_lower_case=False), ["do_lower_case"])):
+    line = refused(files, mrpc, task=task, num_train_epochs=2, **changes)
+    for word in words + [mrpc]:
+      assert word in line, line
+  other = test_util.tiny_config(**dict(files.config.to_dict(),
+                                       initializer_range=0.03))
+  path = files.write("other.json", [other.to_json_string()])
+  assert "initializer_range" in refused(files, mrpc, task="MRPC",
+                                        bert_config_file=path)
+  prefix = files.path("other/bert_model.ckpt")
+  os.makedirs(os.path.dirname(prefix), exist_ok=True)
+  checkpoints.write(prefix, {
+      name: value + 1
+      for name, value in values_in(files.path("bert/bert_model.ckpt")).items()})
+  line = refused(files, mrpc, task="MRPC", init_checkpoint=prefix,
+                 num_train_epochs=2)
+  assert "digest" in line
+  assert sorted(os.listdir(mrpc)) == before
+
+
+def test_a_task_checkpoint_of_another_base_unless_forced(files, mrpc, tmp_path):
+  prefix = files.path("shifted/bert_model.ckpt")
+  os.makedirs(os.path.dirname(prefix))
+  base = values_in(files.path("bert/bert_model.ckpt"))
+  checkpoints.write(prefix, {n: v * 1.001 for n, v in base.items()})
+  task = dict(task_checkpoint=os.path.join(mrpc, "task"), do_train=False,
+              do_eval=True, init_checkpoint=prefix)
+  assert "digest" in refused(files, tmp_path, task="MRPC", **task)
+  files.run("MRPC", tmp_path, force_base=True, **task)
+  assert "init_checkpoint" in refused(
+      files, tmp_path, task="MRPC",
+      **dict(task, do_train=True))  # and trains on from none
+
+
+def test_an_output_dir_that_cannot_be_written(files, tmp_path):
+  (tmp_path / "file").write_text("")
+  assert "file" in refused(files, tmp_path / "file" / "out")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(files, tmp_path):
+  line = refused(files, tmp_path, task="STS-B", learning_rate=1e30,
+                 num_train_epochs=4, save_checkpoints_steps=2)
+  assert "step" in line and "learning_rate" in line
+  saved = checkpoints.newest(str(tmp_path))
+  if saved:
+    assert all(np.isfinite(value).all() for value in values_in(saved).values())
+
+
+# ------------------------------------------------------------- the reference
+
+
+def reference_checkpoint(directory):
+  """One complete checkpoint, as the reference wrote it, of the golden parts."""
+  weights = checkpoints.Weights([
+      test_util.external("BERT_BASE_DIR", "bert_model.ckpt"),
+      test_util.external("ADAPTER_BERT_GOLDEN", "reference_mrpc.ckpt")])
+  prefix = os.path.join(directory, "model.ckpt-573")
+  checkpoints.write(prefix, {n: weights.value(n) for n in weights.shapes})
+  return prefix
+
+
+def test_a_checkpoint_of_the_reference_evaluates_as_it_did(tmp_path):
+  with open(test_util.external("ADAPTER_BERT_GOLDEN", "reference_mrpc.json"),
+            encoding="utf-8") as source:
+    expected = json.load(source)
+  bert = test_util.external("BERT_BASE_DIR")
+  results = run_classifier.run(run_classifier.RunConfig(
+      task_name="MRPC", data_dir=test_util.external("GLUE_DIR", "MRPC"),
+      vocab_file=os.path.join(bert, "vocab.txt"),
+      bert_config_file=os.path.join(bert, "bert_config.json"),
+      init_checkpoint=reference_checkpoint(str(tmp_path)),
+      output_dir=str(tmp_path / "out"), do_eval=True, do_predict=True))["dev"]
+  for key in ("eval_accuracy", "eval_loss"):
+    assert results[key] == pytest.approx(expected["eval"][key], abs=1e-4)
+  rows = np.loadtxt(str(tmp_path / "out" / "test_results.tsv"))
+  np.testing.assert_allclose(
+      rows[:100], expected["test_probabilities_first_100"], atol=1e-4)
