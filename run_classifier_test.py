@@ -1,6 +1,7 @@
 """The main program from end to end: real files, the real `run` and `main`."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -380,6 +381,7 @@ def start(files, output_dir, **changes):
       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_ends_as_if_undisturbed(files, tmp_path):
   whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
   undisturbed = start(files, whole)
@@ -421,28 +423,49 @@ def test_resuming_with_other_settings_says_so(files, tmp_path, caplog):
 # ---------------------------------------------------------- the command line
 
 
-def test_every_flag_of_an_old_command_line_is_there():
+OLD_COMMAND_LINE = """
+    --data_dir=d --bert_config_file=c --task_name=MRPC --vocab_file=v
+    --output_dir=o --init_checkpoint=i --do_lower_case=true
+    --max_seq_length=128 --do_train=true --do_eval=true --do_predict=false
+    --train_batch_size=32 --eval_batch_size=8 --predict_batch_size=8
+    --learning_rate=5e-5 --num_train_epochs=3.0 --warmup_proportion=0.1
+    --save_checkpoints_steps=1000 --iterations_per_loop=1000 --use_tpu=false
+    --tpu_name=t --tpu_zone=z --gcp_project=g --master=m --num_tpu_cores=8
+"""
+
+
+@pytest.fixture(scope="module", name="flag_values")
+def fixture_flag_values():
+  """The program's flags, defined apart from those of this process."""
   holder = flags.FlagValues()
-  original, run_classifier.FLAGS = run_classifier.FLAGS, holder
-  try:
-    for name, value in dict(
-        data_dir="d", bert_config_file="c", task_name="MRPC", vocab_file="v",
-        output_dir="o", init_checkpoint="i", do_lower_case="true",
-        max_seq_length="128", do_train="true", do_eval="true",
-        do_predict="false", train_batch_size="32", eval_batch_size="8",
-        predict_batch_size="8", learning_rate="5e-5", num_train_epochs="3.0",
-        warmup_proportion="0.1", save_checkpoints_steps="1000",
-        iterations_per_loop="1000", use_tpu="false", tpu_name="t",
-        tpu_zone="z", gcp_project="g", master="m", num_tpu_cores="8").items():
-      assert name in flags.FLAGS or name in _flag_names(), name
-      del value
-  finally:
-    run_classifier.FLAGS = original
+  with pytest.MonkeyPatch.context() as patch:
+    for kind in ("boolean", "integer", "float", "string"):
+      define = getattr(flags, "DEFINE_" + kind)
+      patch.setattr(flags, "DEFINE_" + kind, functools.partial(
+          define, flag_values=holder))
+    patch.setattr(flags, "mark_flags_as_required", functools.partial(
+        flags.mark_flags_as_required, flag_values=holder))
+    run_classifier.define_flags()
+    patch.setattr(run_classifier, "FLAGS", holder)
+    yield holder
 
 
-def _flag_names():
-  return {f.name for f in dataclasses.fields(run_classifier.RunConfig)} | {
-      "use_tpu", *run_classifier._WITHOUT_EFFECT}
+def test_an_old_command_line_still_works(flag_values, caplog):
+  flag_values(["program"] + OLD_COMMAND_LINE.split())
+  config = run_classifier.config_from_flags()
+  assert (config.task_name, config.do_train, config.eval_batch_size,
+          config.learning_rate) == ("MRPC", True, 8, 5e-5)
+  for name in ("tpu_name", "tpu_zone", "gcp_project", "master",
+               "num_tpu_cores", "iterations_per_loop"):
+    assert "--%s=" % name in caplog.text
+  flag_values.unparse_flags()
+  with pytest.raises(flags.UnrecognizedFlagError):
+    flag_values(["program", "--learnin_rate=1"])
+
+
+def test_every_flag_has_a_field_and_a_help_line():
+  names = {f.name for f in dataclasses.fields(run_classifier.RunConfig)}
+  assert names == set(run_classifier._HELP)
 
 
 def command(*arguments):
@@ -451,6 +474,7 @@ def command(*arguments):
                         text=True, check=False)
 
 
+@pytest.mark.slow
 def test_flagfile_and_flags_without_effect(files, tmp_path):
   settings = files.settings("CoLA", tmp_path / "out", do_eval=True,
                             iterations_per_loop=7)
@@ -623,6 +647,7 @@ def reference_checkpoint(directory):
   return prefix
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_reference_evaluates_as_it_did(tmp_path):
   with open(test_util.external("ADAPTER_BERT_GOLDEN", "reference_mrpc.json"),
             encoding="utf-8") as source:

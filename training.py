@@ -60,6 +60,7 @@ class ModelSpec(object):
   adapter_fn: an adapter of one's own, in the place of the bottleneck.
   tune, top_n_layers: what is trained, see modeling.Tuning.
   precision: "float32" or "bfloat16", see modeling.precision.
+  head_dropout_prob: float, dropout before the head while training.
   """
   bert_config: modeling.BertConfig
   num_labels: int
@@ -71,6 +72,7 @@ class ModelSpec(object):
   tune: str = "adapters"
   top_n_layers: Optional[int] = None
   precision: str = "float32"
+  head_dropout_prob: float = modeling.HEAD_DROPOUT
 
   @property
   def tuning(self):
@@ -130,7 +132,8 @@ class Predictions(object):
 def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
                  labels, num_labels, use_one_hot_embeddings,
                  adapter_fn="feedforward_adapter", adapter_layers=None,
-                 is_regression=False):
+                 is_regression=False,
+                 head_dropout_prob=modeling.HEAD_DROPOUT):
   """BERT with a head, and its loss.
 
   Args:
@@ -142,6 +145,7 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
     use_one_hot_embeddings: bool, see modeling.BertModel.
     adapter_fn, adapter_layers: see modeling.BertModel.
     is_regression: bool; squared error in the place of cross-entropy.
+    head_dropout_prob: float, the probability of dropping before the head.
 
   Returns: (loss, float scalar, the mean over the batch; per_example_loss, float
     [B]; logits, float [B, num_labels]; probabilities, the same shape, equal to
@@ -157,7 +161,7 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
       adapter_fn=adapter_fn,
       adapter_layers=adapter_layers)
   logits = modeling.classifier_head(model.get_pooled_output(), num_labels,
-                                    is_training)
+                                    is_training, head_dropout_prob)
   if is_regression:
     probabilities = logits
     per_example_loss = tf.square(tf.squeeze(logits, -1) - labels)
@@ -176,7 +180,8 @@ def _build(model, is_training, batch):
         model.bert_config, is_training, batch["input_ids"], batch["input_mask"],
         batch["segment_ids"], batch["label_ids"], model.num_labels,
         use_one_hot_embeddings=False, adapter_fn=model.get_adapter_fn(),
-        adapter_layers=model.adapter_layers, is_regression=model.is_regression)
+        adapter_layers=model.adapter_layers, is_regression=model.is_regression,
+        head_dropout_prob=model.head_dropout_prob)
 
 
 def _seeded_variables(seed):

@@ -1,0 +1,44 @@
+"""One line and status 1 for the user's errors, a traceback for ours."""
+
+import subprocess
+import sys
+
+import pytest
+
+import errors
+
+PROGRAM = """
+import errors
+def main(argv):
+  raise %s
+errors.run(main)
+"""
+
+
+def run(error):
+  return subprocess.run([sys.executable, "-c", PROGRAM % error],
+                        stderr=subprocess.PIPE, text=True, check=False)
+
+
+def test_input_error_is_one_line():
+  done = run("errors.InputError('a file\\nis missing')")
+  assert done.returncode == 1
+  assert done.stderr == "error: a file is missing\n"
+
+
+def test_any_other_error_keeps_its_traceback():
+  done = run("ValueError('a bug')")
+  assert done.returncode != 0
+  assert "Traceback" in done.stderr and "a bug" in done.stderr
+
+
+def test_reported_turns_two_types_into_input_errors():
+  with pytest.raises(errors.InputError, match="^bad$"):
+    with errors.reported():
+      raise ValueError("bad")
+  with pytest.raises(errors.InputError, match="^/nowhere: No such file"):
+    with errors.reported():
+      open("/nowhere", encoding="utf-8")  # pylint: disable=consider-using-with
+  with pytest.raises(KeyError):
+    with errors.reported():
+      raise KeyError("a bug")

@@ -1,0 +1,251 @@
+"""Training, evaluation and prediction, below the flags."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import checkpoints
+import errors
+import glue
+import input_pipeline
+import modeling
+import test_util
+import tokenization
+import training
+
+training.enable_graph_mode()
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"] + list("abcdefghijklmnopqrstuvwxyz")
+TASK = glue.task_from_dict({
+    "name": "Toy", "labels": ["no", "yes"], "metrics": ["accuracy"],
+    "columns": {"text_a": 0, "label": 1}, "header": False,
+    "train": "train.tsv", "dev": "dev.tsv"})
+SPEC = training.TrainSpec(num_train_steps=6, num_warmup_steps=2,
+                          learning_rate=1e-2, batch_size=4, seed=3,
+                          compile_chains=False)
+
+
+@pytest.fixture(scope="module", name="records")
+def fixture_records(tmp_path_factory):
+  """22 examples of 3 to 9 tokens."""
+  root = tmp_path_factory.mktemp("records")
+  rng = np.random.RandomState(2)
+  with open(str(root / "train.tsv"), "w", encoding="utf-8") as output:
+    for i in range(22):
+      letters = rng.choice(WORDS[4:], rng.randint(1, 8))
+      output.write("%s\t%s\n" % (" ".join(letters), ("no", "yes")[i % 2]))
+  (root / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+  tokenizer = tokenization.FullTokenizer(str(root / "vocab.txt"))
+  return input_pipeline.prepare(TASK, TASK.train, str(root), tokenizer, 9,
+                                str(root))
+
+
+@pytest.fixture(scope="module", name="weights")
+def fixture_weights(tmp_path_factory):
+  """Random weights of a plain BERT of the tiny size."""
+  prefix = str(tmp_path_factory.mktemp("base") / "bert_model.ckpt")
+  rng = np.random.RandomState(4)
+  with tf.Graph().as_default():
+    modeling.BertModel(spec_of().bert_config, False, tf.zeros([1, 2], tf.int32),
+                       adapter_fn=None)
+    checkpoints.write(prefix, {
+        v.op.name: (rng.normal(size=v.shape.as_list()) * 0.3 +
+                    v.op.name.endswith("gamma")).astype(np.float32)
+        for v in tf.trainable_variables()})
+  return checkpoints.Weights([prefix])
+
+
+def spec_of(dropout=0.0, **fields):
+  """A ModelSpec of two tiny layers."""
+  config = test_util.tiny_config(
+      num_hidden_layers=2, hidden_dropout_prob=dropout,
+      attention_probs_dropout_prob=dropout)
+  return training.ModelSpec(config, 2, adapter_size=3,
+                            head_dropout_prob=dropout, **fields)
+
+
+def train(model, records, weights, output_dir, strategy=None, **changes):
+  """The values in the last checkpoint, by name."""
+  training.train(model, dataclasses.replace(SPEC, **changes), records, weights,
+                 str(output_dir), strategy)
+  held = checkpoints.Weights([checkpoints.newest(str(output_dir))])
+  return {name: held.value(name) for name in held.shapes}
+
+
+def scalars(directory, tag):
+  return {event.step: value.simple_value
+          for name in sorted(os.listdir(str(directory))) if "tfevents" in name
+          for event in tf.train.summary_iterator(
+              os.path.join(str(directory), name))
+          for value in event.summary.value if value.tag == tag}
+
+
+def assert_equal(found, expected, atol=0.0):
+  assert sorted(found) == sorted(expected)
+  for name in expected:
+    np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=atol,
+                               err_msg=name)
+
+
+@pytest.fixture(scope="module", name="undisturbed")
+def fixture_undisturbed(records, weights, tmp_path_factory):
+  """What six steps with dropout end with."""
+  return train(spec_of(dropout=0.1), records, weights,
+               tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_the_same_seed_gives_the_same_run(records, weights, undisturbed,
+                                          tmp_path):
+  assert_equal(train(spec_of(0.1), records, weights, tmp_path), undisturbed)
+
+
+def test_a_run_in_two_parts_ends_the_same(records, weights, undisturbed,
+                                          tmp_path):
+  # It stops in the third step; the schedule is that of all six.
+  class StopEarly(tf.train.CheckpointSaverListener):
+
+    def after_save(self, session, global_step_value):
+      return global_step_value == 3
+
+  training.train(spec_of(0.1), dataclasses.replace(
+      SPEC, save_checkpoints_steps=3), records, weights, str(tmp_path),
+                 listeners=[StopEarly()])
+  assert checkpoints.step_of(checkpoints.newest(str(tmp_path))) < 6
+  assert_equal(train(spec_of(0.1), records, weights, tmp_path), undisturbed)
+
+
+def test_the_seed_matters(records, weights, undisturbed, tmp_path):
+  other = train(spec_of(0.1), records, weights, tmp_path, seed=4)
+  assert (other["output_weights"] != undisturbed["output_weights"]).any()
+
+
+def test_initial_values_follow_from_seed_and_name():
+  def initial(extra_op):
+    with tf.Graph().as_default(), training._seeded_variables(5):
+      if extra_op:
+        tf.random.normal([2])
+      first = tf.get_variable("a", [3],
+                              initializer=modeling.create_initializer())
+      second = tf.get_variable("b", [3],
+                               initializer=modeling.create_initializer())
+      with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        return session.run([first, second])
+  one, other = initial(False), initial(True)
+  np.testing.assert_array_equal(one, other)
+  assert (one[0] != one[1]).any()
+
+
+@pytest.mark.slow
+def test_compiled_chains_change_only_rounding(records, weights, undisturbed,
+                                              tmp_path):
+  compiled = train(spec_of(0.1), records, weights, tmp_path,
+                   compile_chains=True)
+  assert_equal(compiled, undisturbed, atol=2e-4)
+
+
+@pytest.mark.parametrize("replicas", [
+    2, pytest.param(3, marks=pytest.mark.slow)])
+def test_mirrored_replicas_train_as_one_device(records, weights, tmp_path,
+                                               replicas):
+  # A batch of 4 does not divide by 3: rows of weight 0 fill it up.
+  cpus = ["/cpu:%d" % i for i in range(replicas)]
+  one = train(spec_of(), records, weights, tmp_path / "one")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(training, "session_config", lambda: tf.ConfigProto(
+        allow_soft_placement=True, device_count={"CPU": replicas}))
+    strategy = tf.distribute.MirroredStrategy(cpus)
+    several = train(spec_of(), records, weights, tmp_path / "several", strategy)
+    predicted = training.predict(
+        spec_of(), records, checkpoints.Weights(
+            weights.prefixes + [checkpoints.newest(str(tmp_path / "several"))]),
+        batch_size=5, strategy=strategy)
+  assert_equal(several, one, atol=1e-4)
+  losses = scalars(tmp_path / "one", "loss")
+  for step, loss in scalars(tmp_path / "several", "loss").items():
+    assert loss == pytest.approx(losses[step], abs=1e-5)
+  alone = training.predict(spec_of(), records, checkpoints.Weights(
+      weights.prefixes + [checkpoints.newest(str(tmp_path / "one"))]))
+  np.testing.assert_allclose(predicted.outputs, alone.outputs, atol=1e-4)
+  np.testing.assert_array_equal(predicted.labels, alone.labels)
+
+
+def test_predictions_are_in_order_whatever_the_batch(records, weights):
+  expected = training.predict(spec_of(), records, weights, batch_size=1)
+  assert expected.labels.tolist() == [i % 2 for i in range(22)]
+  for batch_size in (4, 22, 30):
+    found = training.predict(spec_of(), records, weights, batch_size)
+    np.testing.assert_allclose(found.outputs, expected.outputs, atol=1e-6)
+    np.testing.assert_allclose(found.losses, expected.losses, atol=1e-6)
+  picked = expected.outputs[np.arange(22), expected.labels]
+  np.testing.assert_allclose(expected.losses, -np.log(picked), atol=1e-5)
+
+
+def test_checkpoints_by_steps_and_how_many_stay(records, weights, tmp_path):
+  train(spec_of(), records, weights, tmp_path, save_checkpoints_steps=1,
+        keep_checkpoint_max=2)
+  kept = sorted(n for n in os.listdir(str(tmp_path)) if n.endswith(".index"))
+  assert kept == ["model.ckpt-5.index", "model.ckpt-6.index"]
+
+
+def test_checkpoints_by_seconds(records, weights, tmp_path):
+  train(spec_of(), records, weights, tmp_path, save_checkpoints_steps=1000,
+        save_checkpoints_secs=0.001, keep_checkpoint_max=9)
+  kept = [n for n in os.listdir(str(tmp_path)) if n.endswith(".index")]
+  assert len(kept) > 2
+
+
+def test_a_loss_that_is_not_finite_is_not_saved(records, tmp_path):
+  base = str(tmp_path / "nan.ckpt")
+  with tf.Graph().as_default():
+    modeling.BertModel(spec_of().bert_config, False, tf.zeros([1, 2], tf.int32),
+                       adapter_fn=None)
+    checkpoints.write(base, {
+        v.op.name: np.full(v.shape.as_list(), np.nan, np.float32)
+        for v in tf.trainable_variables()})
+  with pytest.raises(errors.InputError,
+                     match="nan at step 0; .*learning_rate"):
+    train(spec_of(), records, checkpoints.Weights([base]), tmp_path / "out")
+  assert checkpoints.newest(str(tmp_path / "out")) is None
+
+
+def test_without_weights_everything_is_saved(records, tmp_path, caplog):
+  held = train(spec_of(), records, None, tmp_path, num_train_steps=1)
+  assert "bert/encoder/layer_1/attention/self/query/kernel" in held
+  assert "bert/encoder/layer_1/attention/self/query/kernel/adam_m" not in held
+  assert "NO init_checkpoint" in caplog.text
+
+
+def test_what_is_trained_is_logged_with_counts(records, weights, tmp_path,
+                                               caplog):
+  with caplog.at_level("INFO", logger="absl"):
+    train(spec_of(), records, weights, tmp_path, num_train_steps=1)
+  adapters, norms, head = 4 * (2 * 16 * 3 + 16 + 3), 5 * 2 * 16, 2 * 16 + 2
+  assert "%d of " % (adapters + norms + head) in caplog.text
+  for name, count in (("adapters", adapters), ("layer_norm", norms),
+                      ("head", head)):
+    assert "%-10s %10d parameters" % (name, count) in caplog.text
+
+
+def test_a_checkpoint_without_slots_cannot_be_resumed(records, weights,
+                                                      tmp_path):
+  checkpoints.write(str(tmp_path / "model.ckpt-2"),
+                    {"global_step": np.int64(2)})
+  with pytest.raises(errors.InputError, match="lacks .*--init_checkpoint"):
+    train(spec_of(), records, weights, tmp_path)
+
+
+def test_an_adapter_of_ones_own(records, weights, tmp_path):
+
+  def scale(tensor):
+    factor = tf.get_variable("scale", [tensor.shape[-1]],
+                             initializer=tf.ones_initializer())
+    return tensor * factor
+
+  held = train(spec_of(adapter_fn=scale), records, weights, tmp_path)
+  trained = [n for n in held if n.endswith("output/scale")]
+  assert len(trained) == 4
+  assert all((held[n] != 1).any() for n in trained)
