@@ -10,6 +10,7 @@ and nothing is loaded before every variable of the model is accounted for.
 """
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -45,20 +46,34 @@ _GOOGLE_ALBERT = re.compile("(^|/)encoder/(transformer/group_|embedding_hidden)"
 def newest(directory):
   """The prefix of the newest complete checkpoint in a directory, or None.
 
-  A checkpoint is complete once its index file is there, which TensorFlow
-  renames into place last; the `checkpoint` file, if it names one that is gone,
-  is not believed.
+  That is the one which the `checkpoint` file names or, if it is not there, the
+  one of the highest step. All of it is read to see that it is complete: a kill
+  leaves data without an index or half an index, a full disk half the data.
   """
+  prefixes = numbered(directory)[::-1]
   named = tf.train.latest_checkpoint(directory)
   if named:
-    return named
+    prefixes = [named] + [prefix for prefix in prefixes if prefix != named]
+  for prefix in prefixes:
+    try:
+      weights = Weights([prefix])
+      for name in weights.shapes:
+        weights.value(name)
+      return prefix
+    except errors.InputError as error:
+      logging.warning("passing over an incomplete checkpoint: %s", error)
+  return None
+
+
+def numbered(directory):
+  """The prefixes `model.ckpt-<step>` in a directory, by ascending step."""
   steps = []
   for path in tf.io.gfile.glob(
       os.path.join(directory, CHECKPOINT_NAME + "-*.index")):
     match_ = re.search(r"-(\d+)\.index$", path)
     if match_:
       steps.append((int(match_.group(1)), path[:-len(".index")]))
-  return max(steps)[1] if steps else None
+  return [prefix for _, prefix in sorted(steps)]
 
 
 def step_of(prefix):
@@ -97,12 +112,20 @@ def find(path):
 
 def _reader(prefix):
   """tf.train.load_checkpoint, with a line for a file that cannot be read."""
-  try:
+  with readable(prefix):
     return tf.train.load_checkpoint(prefix)
-  except (tf.errors.OpError, ValueError) as error:
+
+
+@contextlib.contextmanager
+def readable(path):
+  """Inside, TensorFlow's errors about a damaged file become an InputError."""
+  try:
+    yield
+  # A checkpoint reader raises some of its errors as Python's own.
+  except (tf.errors.OpError, ValueError, IndexError) as error:
     raise errors.InputError(
-        "%s: cannot be read as a checkpoint: %s" %
-        (prefix, str(error).split("\n")[0]))
+        "%s: cannot be read as a checkpoint: %s; is the file complete?" %
+        (path, str(error).strip().split("\n")[0])) from error
 
 
 def write(prefix, arrays):
@@ -205,7 +228,9 @@ class Weights(object):
 
   def value(self, name):
     """numpy array: the tensor of that name."""
-    return self._readers[self._file_of[name]].get_tensor(name)
+    prefix = self._file_of[name]
+    with readable(prefix):
+      return self._readers[prefix].get_tensor(name)
 
   def tensor(self, name):
     """The op that reads it when it runs; a tensor of the stored type."""
@@ -218,8 +243,18 @@ class Weights(object):
     return value
 
   def is_overlaid(self, name):
-    """Whether a name comes from the top file, over a base that lies below."""
-    return len(self.prefixes) > 1 and self._file_of[name] == self.prefixes[-1]
+    """Whether a name comes from a file on top of the bottom one."""
+    return self._file_of[name] != self.prefixes[0]
+
+  def bottom_names(self):
+    """The names in the bottom file, whatever the files on top of it have."""
+    return list(self._readers[self.prefixes[0]].get_variable_to_shape_map())
+
+  def base_names(self):
+    """The names in all files but the top one; in that one if it is alone."""
+    files = self.prefixes[:-1] or self.prefixes
+    return set(name for prefix in files for name in
+               self._readers[prefix].get_variable_to_shape_map())
 
   def is_pretrained(self, name):
     """Whether a name is BERT's own: no adapter, head, slot or step."""
@@ -376,7 +411,7 @@ def match(variables, weights, config, init_shared_from=None):
   """
   _refuse_google_albert(weights)
   sources = _sources(variables, weights, config, init_shared_from)
-  _check_layers(sources, weights, config)
+  _check_layers(sources, weights, config, init_shared_from)
   loaded, new, missing = collections.OrderedDict(), [], []
   for variable in variables:
     name, shape = variable.op.name, variable.shape.as_list()
@@ -453,14 +488,14 @@ def _sources(variables, weights, config, init_shared_from):
   return sources
 
 
-def _check_layers(sources, weights, config):
+def _check_layers(sources, weights, config, init_shared_from):
   """Compares the checkpoint's layers with the model's."""
   wanted = _layer_ids(sources)
-  if any(len(names) > 1 or name != names[0] for name, names in sources.items()):
+  if init_shared_from:
     # Shared layers made from a plain BERT: all of its layers take part.
     wanted = set(str(i) for i in range(config.num_hidden_layers))
   # What a run trained on top says nothing about the base's layers.
-  present = _layer_ids(n for n in weights.shapes if not weights.is_overlaid(n))
+  present = _layer_ids(weights.bottom_names())
   if wanted == present or not present:
     return
   shared = config.share_parameter_across_layers

@@ -1111,6 +1111,9 @@ def _chain(function, constants, *inputs):
 
 
 def _float32(tensor):
+  """The tensor as float32; a float64 one stays what it is."""
+  if tensor.dtype.base_dtype == tf.float64:
+    return tensor
   return tf.cast(tensor, tf.float32)
 
 

@@ -326,7 +326,7 @@ def _golden_graph(golden, feeds, replicas):
 
   Returns: (loss, logits, learning rate) of the whole batch.
   """
-  total = feeds["label_ids"].shape[0]
+  total = int(feeds["label_ids"].shape[0])  # v1 gives a Dimension
   if replicas == 1:
     return _golden_step(golden, feeds, total)
   strategy = tf.distribute.MirroredStrategy(

@@ -484,7 +484,7 @@ def run(config):
   if found and config.init_shared_from is None:
     # Where the frozen layers came from does not have to be said again.
     config = dataclasses.replace(config,
-                                 init_shared_from=found["init_shared_from"])
+                                 init_shared_from=found.get("init_shared_from"))
     setup.record["init_shared_from"] = config.init_shared_from
   check_same_run(found, setup.record, where)
   if config.do_train:

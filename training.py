@@ -291,14 +291,16 @@ def train(model, spec, records, weights, output_dir, strategy=None,
       _check_resumable(latest, saved)
     report = _ReportHook(graph, spec, output_dir)
     saving = _CheckpointHook(output_dir, spec, scaffold, listeners)
+    # Not MonitoredTrainingSession: it restores what the `checkpoint` file names,
+    # which may be another than `latest`, and runs its saving hook first.
+    creator = tf.train.ChiefSessionCreator(
+        scaffold, config=session_config(), checkpoint_filename_with_path=latest)
     # The report first: it stops at a bad loss, before that is saved.
-    with tf.train.MonitoredTrainingSession(
-        checkpoint_dir=output_dir, scaffold=scaffold,
-        hooks=[tf.train.StopAtStepHook(last_step=spec.num_train_steps), report],
-        chief_only_hooks=[saving],
-        save_checkpoint_secs=None, save_checkpoint_steps=None,
-        save_summaries_steps=None, save_summaries_secs=None,
-        log_step_count_steps=None, config=session_config()) as session:
+    with tf.train.MonitoredSession(creator, hooks=[
+        tf.train.StopAtStepHook(last_step=spec.num_train_steps), report,
+        saving]) as session:
+      # Those of earlier starts count towards keep_checkpoint_max.
+      scaffold.saver.recover_last_checkpoints(checkpoints.numbered(output_dir))
       while not session.should_stop():
         session.run(graph.train_op)
   return checkpoints.step_of(checkpoints.newest(output_dir))
@@ -574,7 +576,9 @@ def predict(model, records, weights, batch_size=32, strategy=None, seed=0,
     with tf.control_dependencies(init):
       load = checkpoints.load_ops(variables, found, weights)
     with tf.Session(config=session_config()) as session:
-      session.run([init, load, start_data])
+      with checkpoints.readable(weights):
+        session.run([init, load])
+      session.run(start_data)
       return _collect(session, outputs, records.num_examples)
 
 

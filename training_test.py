@@ -208,7 +208,8 @@ def test_a_loss_that_is_not_finite_is_not_saved(records, tmp_path):
         for v in tf.trainable_variables()})
   with pytest.raises(errors.InputError,
                      match="nan at step 0; .*learning_rate"):
-    train(spec_of(), records, checkpoints.Weights([base]), tmp_path / "out")
+    train(spec_of(), records, checkpoints.Weights([base]), tmp_path / "out",
+          save_checkpoints_steps=1)
   assert checkpoints.newest(str(tmp_path / "out")) is None
 
 
