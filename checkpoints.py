@@ -46,19 +46,19 @@ _GOOGLE_ALBERT = re.compile("(^|/)encoder/(transformer/group_|embedding_hidden)"
 def newest(directory):
   """The prefix of the newest complete checkpoint in a directory, or None.
 
-  That is the one which the `checkpoint` file names or, if it is not there, the
-  one of the highest step. All of it is read to see that it is complete: a kill
+  That is the one which the `checkpoint` file names or, if it is not there (in
+  this directory: the file may have been copied), the one of the highest step.
+  All of it is read to see that it is complete: a kill
   leaves data without an index or half an index, a full disk half the data.
   """
   prefixes = numbered(directory)[::-1]
   named = tf.train.latest_checkpoint(directory)
-  if named:
+  if named and os.path.dirname(os.path.abspath(named)) == os.path.abspath(
+      directory):
     prefixes = [named] + [prefix for prefix in prefixes if prefix != named]
   for prefix in prefixes:
     try:
-      weights = Weights([prefix])
-      for name in weights.shapes:
-        weights.value(name)
+      Weights([prefix]).check()
       return prefix
     except errors.InputError as error:
       logging.warning("passing over an incomplete checkpoint: %s", error)
@@ -112,12 +112,12 @@ def find(path):
 
 def _reader(prefix):
   """tf.train.load_checkpoint, with a line for a file that cannot be read."""
-  with readable(prefix):
+  with _readable(prefix):
     return tf.train.load_checkpoint(prefix)
 
 
 @contextlib.contextmanager
-def readable(path):
+def _readable(path):
   """Inside, TensorFlow's errors about a damaged file become an InputError."""
   try:
     yield
@@ -142,7 +142,11 @@ def write(prefix, arrays):
                              shape_and_slices=[""] * len(names),
                              tensors=tensors)
     with tf.Session() as session:
-      session.run(save, dict(zip(tensors, (arrays[name] for name in names))))
+      try:
+        session.run(save, dict(zip(tensors, (arrays[name] for name in names))))
+      except tf.errors.OpError as error:
+        raise errors.InputError("%s: cannot be written: %s" % (
+            prefix, error.message.split("\n")[0])) from error
 
 
 # ------------------------------------------------------------------ run.json
@@ -218,8 +222,10 @@ class Weights(object):
     prefix = find(path)
     record = read_run_record(os.path.dirname(prefix)) or {}
     recorded = record.get("base")
-    if not recorded:
-      return cls([prefix])
+    alone = cls([prefix])
+    if not recorded or (alone.is_whole() and
+                        not record.get("init_shared_from")):
+      return alone
     base = find_base(recorded, base, "%s was trained on" % prefix, force_base)
     return cls(base.prefixes + [prefix])
 
@@ -229,8 +235,16 @@ class Weights(object):
   def value(self, name):
     """numpy array: the tensor of that name."""
     prefix = self._file_of[name]
-    with readable(prefix):
+    with _readable(prefix):
       return self._readers[prefix].get_tensor(name)
+
+  def check(self):
+    """Reads all there is.
+
+    Raises: InputError if a file is damaged or incomplete.
+    """
+    for name in self.shapes:
+      self.value(name)
 
   def tensor(self, name):
     """The op that reads it when it runs; a tensor of the stored type."""
@@ -249,6 +263,10 @@ class Weights(object):
   def bottom_names(self):
     """The names in the bottom file, whatever the files on top of it have."""
     return list(self._readers[self.prefixes[0]].get_variable_to_shape_map())
+
+  def is_whole(self):
+    """Whether these are all of a BERT's variables: the table is among them."""
+    return any(n.endswith("embeddings/word_embeddings") for n in self.shapes)
 
   def base_names(self):
     """The names in all files but the top one; in that one if it is alone."""
@@ -335,7 +353,8 @@ def write_task(output_dir, run_dir, facts=None):
   # Without a base to go on top of, the frozen variables are needed too.
   kept = [n for n in weights.shapes if not _SLOT.search(n) and
           (n + "/adam_m" in weights.shapes or not record["base"])]
-  temporary = "%s.tmp-%d" % (output_dir, os.getpid())
+  temporary, old = output_dir + ".tmp", output_dir + ".old"
+  recover_task(output_dir)
   with errors.reported():
     shutil.rmtree(temporary, ignore_errors=True)
     os.makedirs(temporary)
@@ -345,11 +364,25 @@ def write_task(output_dir, run_dir, facts=None):
       write(os.path.join(temporary, CHECKPOINT_NAME), arrays)
       write_run_record(temporary, record)
       size = sum(entry.stat().st_size for entry in os.scandir(temporary))
-      shutil.rmtree(output_dir, ignore_errors=True)
+      if os.path.isdir(output_dir):
+        os.rename(output_dir, old)
       os.rename(temporary, output_dir)
+      shutil.rmtree(old, ignore_errors=True)
     finally:
       shutil.rmtree(temporary, ignore_errors=True)
   return size
+
+
+def recover_task(output_dir):
+  """Puts a task checkpoint back that was being replaced when a run was killed.
+  """
+  old = output_dir + ".old"
+  if not os.path.isdir(old):
+    return
+  if os.path.isdir(output_dir):
+    shutil.rmtree(old)
+  else:
+    os.rename(old, output_dir)
 
 
 def export_full(prefix, match_, weights):
@@ -499,6 +532,10 @@ def _check_layers(sources, weights, config, init_shared_from):
   if wanted == present or not present:
     return
   shared = config.share_parameter_across_layers
+  if present == {"shared"} and shared:
+    raise errors.InputError(
+        "%s: its layers share one set of variables (scope layer_shared) "
+        "already; drop init_shared_from and layers_per_group" % weights)
   if present == {"shared"}:
     raise errors.InputError(
         "%s: its layers share one set of variables (scope layer_shared), and "

@@ -103,6 +103,42 @@ def test_newest_is_the_highest_step_that_is_complete(tmp_path):
   assert checkpoints.newest(str(tmp_path)) == newest
 
 
+@pytest.mark.parametrize("damage", ["half index", "half data", "no data"])
+@pytest.mark.parametrize("named", [True, False])
+def test_newest_passes_over_what_is_incomplete(tmp_path, caplog, damage, named):
+  for step in (3, 4):
+    checkpoints.write(str(tmp_path / ("model.ckpt-%d" % step)), {
+        "global_step": np.int64(step), "x": np.ones([99], np.float32)})
+  part = tmp_path / ("model.ckpt-4.index" if damage == "half index" else
+                     "model.ckpt-4.data-00000-of-00001")
+  if damage == "no data":
+    part.unlink()
+  else:
+    part.write_bytes(part.read_bytes()[:part.stat().st_size // 2])
+  if named:
+    (tmp_path / "checkpoint").write_text(
+        'model_checkpoint_path: "model.ckpt-4"\n')
+  assert checkpoints.newest(str(tmp_path)) == str(tmp_path / "model.ckpt-3")
+  assert "incomplete" in caplog.text and "model.ckpt-4" in caplog.text
+  with pytest.raises(errors.InputError, match="model.ckpt-4.*complete"):
+    checkpoints.Weights([str(tmp_path / "model.ckpt-4")]).check()
+
+
+def test_the_checkpoint_file_decides_which_is_the_newest(tmp_path):
+  for step in (3, 4, 10):
+    checkpoints.write(str(tmp_path / ("model.ckpt-%d" % step)),
+                      {"global_step": np.int64(step)})
+  (tmp_path / "checkpoint").write_text(
+      'model_checkpoint_path: "model.ckpt-4"\n')
+  assert checkpoints.newest(str(tmp_path)) == str(tmp_path / "model.ckpt-4")
+  (tmp_path / "copy").mkdir()
+  (tmp_path / "copy" / "checkpoint").write_text(
+      'model_checkpoint_path: "%s/model.ckpt-4"\n' % tmp_path)
+  assert checkpoints.newest(str(tmp_path / "copy")) is None
+  assert [os.path.basename(p) for p in checkpoints.numbered(str(tmp_path))] == [
+      "model.ckpt-3", "model.ckpt-4", "model.ckpt-10"]
+
+
 def test_a_file_that_is_no_checkpoint(tmp_path):
   (tmp_path / "x.ckpt.index").write_text("not an index")
   with pytest.raises(errors.InputError, match="cannot be read"):
@@ -283,6 +319,28 @@ def test_what_was_trained_lies_over_its_base(base, tmp_path):
   other = "bert/pooler/dense/bias"
   np.testing.assert_array_equal(weights.value(other), base[1][other])
   assert weights.is_overlaid(name) and not weights.is_overlaid(other)
+
+
+@pytest.mark.parametrize("sharing,shared", [
+    ({}, None),  # all of layer_1 trained, as with top_n
+    (dict(share_parameter_across_layers=True), "mean"),
+    (dict(share_parameter_across_layers=True, layers_per_group=2), "mean")])
+def test_layers_on_top_of_a_base_hide_none_of_its_own(base, config, tmp_path,
+                                                      sharing, shared):
+  model = modeling.BertConfig.from_dict(dict(config.to_dict(), **sharing))
+  top = {n: a + 1 for n, a in model_arrays(model).items()
+         if "/layer_" in n and "/layer_0/self" not in n and
+         (sharing or "/layer_1/" in n)}
+  prefixes = [base[0], str(tmp_path / "top.ckpt"), str(tmp_path / "head.ckpt")]
+  checkpoints.write(prefixes[1], top)
+  checkpoints.write(prefixes[2], {"output_bias": np.zeros(2, np.float32)})
+  # A third file on top, of a run that trained less: the second still counts.
+  for some in (prefixes[:2], prefixes):
+    found = match(checkpoints.Weights(some), config, shared=shared, **sharing)
+    for name in top:
+      assert found.loaded[name] == (name,)
+  with pytest.raises(errors.InputError, match="has 2 layers"):
+    match(checkpoints.Weights(prefixes), config, num_hidden_layers=3)
 
 
 def test_a_task_checkpoint_has_no_slots(base, tmp_path):

@@ -32,7 +32,8 @@ def reported():
   except InputError:
     raise
   except OSError as error:
-    raise InputError("%s: %s" % (error.filename, error.strerror)) from error
+    where = "%s: " % error.filename if error.filename else ""
+    raise InputError(where + (error.strerror or str(error))) from error
   except ValueError as error:
     raise InputError(str(error)) from error
 

@@ -111,10 +111,9 @@ class BertConfig(object):
   @classmethod
   def from_json_file(cls, json_file):
     """A config from the path of a JSON file."""
-    with open(json_file, encoding="utf-8") as reader:
-      text = reader.read()
     try:
-      return cls.from_dict(json.loads(text))
+      with open(json_file, encoding="utf-8") as reader:
+        return cls.from_dict(json.loads(reader.read()))
     except ValueError as error:
       raise ValueError("%s: %s" % (json_file, error))
 

@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import time
 from typing import Optional
 
@@ -314,6 +315,16 @@ def _check_actions(config, task):
           (flag, task.display_name,
            "; it is predicted from the output_dir of an MNLI run"
            if task.name == "ax" else ""))
+  for name, least in (("learning_rate", 0), ("num_train_epochs", 0),
+                      ("adapter_init_scale", 0), ("early_stopping", 0),
+                      ("bucket_window", 0)):
+    value = getattr(config, name)
+    if not (np.isfinite(value) and value >= least):
+      raise errors.InputError("%s is %s; it must be a number of at least %d" %
+                              (name, value, least))
+  if config.init_shared_from not in (None, "first", "mean"):
+    raise errors.InputError("init_shared_from is %r; it can be first or mean" %
+                            config.init_shared_from)
   for name in ("train_batch_size", "eval_batch_size", "predict_batch_size",
                "save_checkpoints_steps", "save_checkpoints_secs",
                "keep_checkpoint_max", "tokenize_workers"):
@@ -372,7 +383,11 @@ def _record(config, task, model):
   """What run.json holds: enough to evaluate, and to refuse another run."""
   return {
       "task": glue.task_to_dict(task),
-      "bert_config": model.bert_config.to_dict(),
+      "bert_config": dict(
+          {key: getattr(model.bert_config, key) for key in (
+              "embedding_size", "share_parameter_across_layers",
+              "layers_per_group", "share_adapters", "ln_type")},
+          **model.bert_config.to_dict()),
       "num_labels": model.num_labels,
       "adapter_size": model.adapter_size if model.tuning.uses_adapters else None,
       "adapter_layers": model.adapter_layers,
@@ -432,17 +447,38 @@ def _log_changes(found, record):
 def _starting_weights(config, found, record):
   """The Weights that training starts from, or None; fills record["base"]."""
   known = (found or {}).get("base")
+  if found and not known:
+    _check_without_base(config, found)
   if not config.init_checkpoint and not known:
+    if config.init_shared_from:
+      raise errors.InputError(
+          "init_shared_from=%s, but init_checkpoint is not given: there are no "
+          "layers to start from" % config.init_shared_from)
     return None
   if known:
     weights = checkpoints.find_base(
         known, config.init_checkpoint,
         "the run in %s started from" % config.output_dir)
-    record["base"] = known
+    record["base"] = dict(
+        known, path=os.path.abspath(config.init_checkpoint or known["path"]))
     return weights
   weights = checkpoints.Weights.open(config.init_checkpoint)
   record["base"] = checkpoints.describe_base(weights, config.init_checkpoint)
   return weights
+
+
+def _check_without_base(config, found):
+  """Refuses what cannot go on from random frozen weights of a run's own."""
+  if config.init_checkpoint:
+    raise errors.InputError(
+        "the run in %s started without init_checkpoint, and now it is %s; give "
+        "another output_dir" % (config.output_dir, config.init_checkpoint))
+  precision = found["schedule"]["precision"]
+  if precision != config.precision:
+    raise errors.InputError(
+        "the run in %s has frozen weights of its own, in %s, and precision is "
+        "%s; give that one, or another output_dir" %
+        (config.output_dir, precision, config.precision))
 
 
 def trained_weights(config):
@@ -477,21 +513,33 @@ def run(config):
   found = None
   if checkpoints.newest(config.output_dir):
     found = checkpoints.read_run_record(config.output_dir)
-  where = config.output_dir
+  records = [(found, config.output_dir)]
   if config.task_checkpoint:
-    where = config.task_checkpoint
-    found = checkpoints.read_run_record(where)
-  if found and config.init_shared_from is None:
-    # Where the frozen layers came from does not have to be said again.
-    config = dataclasses.replace(config,
-                                 init_shared_from=found.get("init_shared_from"))
-    setup.record["init_shared_from"] = config.init_shared_from
-  check_same_run(found, setup.record, where)
+    records.append((checkpoints.read_run_record(config.task_checkpoint),
+                    config.task_checkpoint))
+  for record, where in records:
+    if record and config.init_shared_from is None:
+      # Where the frozen layers came from does not have to be said again.
+      config = dataclasses.replace(
+          config, init_shared_from=record.get("init_shared_from"))
+      setup.record["init_shared_from"] = config.init_shared_from
+    check_same_run(record, setup.record, where)
+  # All of the data before the work: a bad row of the test file is not to be
+  # found after hours of training.
+  for wanted, splits in ((config.do_train, [setup.task.train]),
+                         (config.do_eval, setup.task.dev),
+                         (config.do_predict, setup.task.test)):
+    for split in splits if wanted else ():
+      _prepare(config, setup, split)
   if config.do_train:
     train(config, setup, found)
   results = {}
   if config.do_eval or config.do_predict or config.export_full_checkpoint:
     weights = trained_weights(config)
+    if config.export_full_checkpoint in weights.prefixes:
+      raise errors.InputError(
+          "export_full_checkpoint is %s, which is what is exported; give "
+          "another prefix" % config.export_full_checkpoint)
     if config.export_full_checkpoint:
       training.export(setup.model, weights, config.export_full_checkpoint,
                       config.init_shared_from)
@@ -526,29 +574,33 @@ def train(config, setup, found):
   logging.info("training: %d examples, %d steps of %d", records.num_examples,
                num_train_steps, config.train_batch_size)
   _log_changes(found, setup.record)
-  listeners = [_KeepBest(config, setup)] if config.save_best else []
-  if found and any(listener.has_stopped() for listener in listeners):
-    return
   checkpoints.write_run_record(config.output_dir, setup.record)
-  training.train(
-      setup.model,
-      training.TrainSpec(
-          num_train_steps=num_train_steps,
-          num_warmup_steps=int(num_train_steps * config.warmup_proportion),
-          learning_rate=config.learning_rate,
-          batch_size=config.train_batch_size,
-          seed=config.seed,
-          bucket_window=config.bucket_window,
-          compile_chains=config.compile_chains,
-          save_checkpoints_steps=config.save_checkpoints_steps,
-          save_checkpoints_secs=config.save_checkpoints_secs,
-          keep_checkpoint_max=config.keep_checkpoint_max),
-      records, weights, config.output_dir,
-      init_shared_from=config.init_shared_from,
-      listeners=listeners)
+  listeners = [_KeepBest(config, setup)] if config.save_best else []
+  for listener in listeners:
+    listener.catch_up()
+  if not any(listener.has_stopped() for listener in listeners):
+    training.train(
+        setup.model, _train_spec(config, num_train_steps), records, weights,
+        config.output_dir, init_shared_from=config.init_shared_from,
+        listeners=listeners)
   task = os.path.join(config.output_dir, TASK)
   size = checkpoints.write_task(task, config.output_dir)
   logging.info("task checkpoint: %s, %.1f MB", task, size / 1e6)
+
+
+def _train_spec(config, num_train_steps):
+  """The training.TrainSpec that a RunConfig asks for."""
+  return training.TrainSpec(
+      num_train_steps=num_train_steps,
+      num_warmup_steps=int(num_train_steps * config.warmup_proportion),
+      learning_rate=config.learning_rate,
+      batch_size=config.train_batch_size,
+      seed=config.seed,
+      bucket_window=config.bucket_window,
+      compile_chains=config.compile_chains,
+      save_checkpoints_steps=config.save_checkpoints_steps,
+      save_checkpoints_secs=config.save_checkpoints_secs,
+      keep_checkpoint_max=config.keep_checkpoint_max)
 
 
 class _KeepBest(tf.train.CheckpointSaverListener):
@@ -562,21 +614,34 @@ class _KeepBest(tf.train.CheckpointSaverListener):
     self._setup = setup
     self._metric = "eval_" + setup.task.main_metric
     self._path = os.path.join(config.output_dir, DEV_SCORES)
+    self._best = os.path.join(config.output_dir, BEST)
+    checkpoints.recover_task(self._best)
+
+  def catch_up(self):
+    """Scores the newest checkpoint if a kill came before its score."""
+    newest = checkpoints.newest(self._config.output_dir)
+    step = checkpoints.step_of(newest) if newest else 0
+    if newest and step not in [step_ for step_, _ in self._read()]:
+      self.after_save(None, step)
 
   def after_save(self, session, global_step_value):
     config, split = self._config, self._setup.task.dev[0]
     scores = [pair for pair in self._read() if pair[0] < global_step_value]
+    if not scores:
+      shutil.rmtree(self._best, ignore_errors=True)  # of an earlier run
     weights = checkpoints.Weights.open(
         checkpoints.newest(config.output_dir), base=config.init_checkpoint)
     results, _ = _score(config, self._setup, split, weights)
+    _write_eval_summary(config.output_dir, split, results)
     score = results[self._metric]
-    best = max([s for _, s in scores], default=None)
+    # The best one's own record, not the list: a kill can come between the two.
+    best = (checkpoints.read_run_record(self._best) or {}).get(
+        "dev", {}).get(self._metric)
     scores.append((int(global_step_value), score))
     logging.info("step %d: %s %.4f%s", global_step_value, self._metric, score,
                  ", the best so far" if best is None or score > best else "")
     if best is None or score > best:
-      checkpoints.write_task(os.path.join(config.output_dir, BEST),
-                             config.output_dir, {"dev": results})
+      checkpoints.write_task(self._best, config.output_dir, {"dev": results})
     glue.write_text_atomically(self._path, [json.dumps(scores) + "\n"])
     return self.has_stopped()
 

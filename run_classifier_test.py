@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import tensorflow.compat.v1 as tf
 import checkpoints
 import errors
 import glue
+import input_pipeline
 import modeling
 import run_classifier
 import test_util
@@ -168,6 +170,16 @@ def test_predictions_are_rows_in_order_and_a_submission(files, mrpc):
   assert submission[0] == "index\tprediction"
   assert submission[1:] == ["%d\t%d" % (i, p)
                             for i, p in enumerate(rows.argmax(1))]
+  # They are what training.predict computes.
+  setup = run_classifier.set_up(run_classifier.RunConfig(
+      **files.settings("MRPC", mrpc, do_predict=True)))
+  split, = setup.task.test
+  outputs = training.predict(
+      setup.model, input_pipeline.prepare(
+          setup.task, split, files.path("MRPC"), setup.tokenizer, 24, mrpc),
+      checkpoints.Weights.open(mrpc)).outputs
+  np.testing.assert_allclose(rows, outputs, atol=1e-6)
+  assert np.ptp(rows[:, 0]) > 1e-4  # else an order could not be told
   # In another order, with another batch: the same rows.
   files.table("turned/test.tsv", "i a b s1 s2", [
       [str(i), "1", "2", SENTENCES[i % 6], SENTENCES[i % 4]]
@@ -354,6 +366,28 @@ def test_shared_layers_train_evaluate_and_resume(files, tmp_path,
       16, 3)
 
 
+@pytest.mark.parametrize("layers_per_group", [
+    None, pytest.param(2, marks=pytest.mark.slow)])
+def test_shared_layers_can_be_tuned_in_full(files, tmp_path, layers_per_group):
+  changes = dict(do_train=True, tune="full", share_parameter_across_layers=True,
+                 layers_per_group=layers_per_group)
+  first = files.run("CoLA", tmp_path, do_eval=True, init_shared_from="mean",
+                    **changes)
+  assert files.run("CoLA", tmp_path, do_eval=True, **changes) == first
+
+
+def test_a_shared_checkpoint_is_recognised(files, tmp_path):
+  shared = dict(share_parameter_across_layers=True)
+  prefix = str(tmp_path / "albert" / "bert_model.ckpt")
+  os.makedirs(os.path.dirname(prefix))
+  write_base(prefix, test_util.tiny_config(**dict(files.config.to_dict(),
+                                                  **shared)))
+  line = refused(files, tmp_path / "out", init_checkpoint=prefix)
+  assert "layer_shared" in line and "--share_parameter_across_layers" in line
+  files.run("CoLA", tmp_path / "out", do_train=True, num_train_epochs=.2,
+            init_checkpoint=prefix, **shared)
+
+
 def test_shared_layers_start_from_the_mean_or_the_first(files, tmp_path):
   base = values_in(files.path("bert/bert_model.ckpt"))
   name = "bert/encoder/layer_%s/output/LayerNorm/beta"
@@ -458,9 +492,15 @@ def test_an_old_command_line_still_works(flag_values, caplog):
   for name in ("tpu_name", "tpu_zone", "gcp_project", "master",
                "num_tpu_cores", "iterations_per_loop"):
     assert "--%s=" % name in caplog.text
-  flag_values.unparse_flags()
-  with pytest.raises(flags.UnrecognizedFlagError):
-    flag_values(["program", "--learnin_rate=1"])
+  for arguments, error in (
+      (["--learnin_rate=1"], flags.UnrecognizedFlagError),
+      (["--train_batch_size=many"], flags.IllegalFlagValueError),
+      (["--data_dir=d"], flags.IllegalFlagValueError)):  # others are required
+    flag_values.unparse_flags()
+    for name in ("data_dir", "output_dir"):
+      flag_values[name].unparse()
+    with pytest.raises(error):
+      flag_values(["program"] + arguments)
 
 
 def test_every_flag_has_a_field_and_a_help_line():
@@ -530,11 +570,18 @@ def refused(files, output_dir, task="CoLA", **changes):
     (dict(early_stopping=3), ["early_stopping", "save_best"]),
     (dict(warmup_proportion=2.0), ["warmup_proportion is 2"]),
     (dict(seed=-1), ["seed is -1"]),
+    (dict(learning_rate=float("nan")), ["learning_rate is nan"]),
+    (dict(num_train_epochs=float("inf")), ["num_train_epochs is inf"]),
+    (dict(max_seq_length=2), ["max_seq_length=2"]),
+    (dict(do_train=False, do_eval=True, init_checkpoint=None),
+     ["nothing to evaluate"]),
     (dict(layers_per_group=2), ["layers_per_group", "share_parameter"]),
     (dict(share_parameter_across_layers=True, layers_per_group=0),
      ["layers_per_group is 0"]),
     (dict(share_parameter_across_layers=True), ["init_shared_from"]),
     (dict(init_shared_from="mean"), ["init_shared_from", "not shared"]),
+    (dict(share_parameter_across_layers=True, init_shared_from="mean",
+          init_checkpoint=None), ["init_shared_from", "init_checkpoint"]),
     (dict(share_parameter_across_layers=True, init_shared_from="median"),
      ["median", "first or mean"]),
 ])
@@ -572,6 +619,35 @@ def test_bad_data_names_file_and_line(files, tmp_path):
     line = refused(files, tmp_path, data_dir=files.path("bad"))
     for word in words:
       assert word in line, line
+
+
+def test_bad_bytes_and_scores(files, tmp_path):
+  files.write("bad/train.tsv", ["x\t0\t\tthe cat"])
+  with open(files.path("bad/train.tsv"), "ab") as output:
+    output.write(b"x\t0\t\tthe \xff\n")
+  line = refused(files, tmp_path, data_dir=files.path("bad"))
+  assert "train.tsv:2" in line and "0xff" in line
+  for score in ("5.5", "nan", "much"):
+    files.table("bad/train.tsv", "0 1 2 3 4 5 6 s1 s2 score", [
+        ["x"] * 7 + ["the cat", "a dog", score]])
+    line = refused(files, tmp_path, task="STS-B", data_dir=files.path("bad"))
+    assert "train.tsv:2" in line and score in line, line
+
+
+@pytest.mark.parametrize("action", ["do_train", "do_eval"])
+@pytest.mark.parametrize("size", [1000, None])
+def test_a_damaged_base(files, tmp_path, action, size):
+  prefix = str(tmp_path / "bert_model.ckpt")
+  data = prefix + ".data-00000-of-00001"
+  for suffix in (".index", ".data-00000-of-00001"):
+    shutil.copy(files.path("bert/bert_model.ckpt" + suffix), prefix + suffix)
+  if size:
+    os.truncate(data, size)
+  else:
+    os.remove(data)
+  line = refused(files, tmp_path / "out", init_checkpoint=prefix,
+                 **{"do_train": False, action: True})
+  assert prefix in line and "complete?" in line
 
 
 def test_cased_and_uncased(files, tmp_path):

@@ -389,13 +389,21 @@ def _scaffold(graph, weights, config, spec, init_shared_from):
       init_op=init,
       local_init_op=tf.group(*local),
       ready_for_local_init_op=tf.report_uninitialized_variables(saved),
-      saver=tf.train.Saver(saved, max_to_keep=spec.keep_checkpoint_max)), saved
+      saver=tf.train.Saver(saved, max_to_keep=spec.keep_checkpoint_max,
+                           save_relative_paths=True)), saved
 
 
 def _check_resumable(latest, saved):
-  """Raises InputError if a checkpoint lacks one of the saved variables."""
-  present = set(name for name, _ in tf.train.list_variables(latest))
-  lacking = [v.op.name for v in saved if v.op.name not in present]
+  """Raises InputError if a checkpoint cannot give the saved variables."""
+  weights = checkpoints.Weights([latest])
+  lacking = [v.op.name for v in saved if v.op.name not in weights.shapes]
+  for variable in saved:
+    name, shape = variable.op.name, variable.shape.as_list()
+    if name not in lacking and weights.value(name).shape != tuple(shape):
+      raise errors.InputError(
+          "%s: %s has shape %s, and the model's has %s; give the settings that "
+          "it was trained with, or another output_dir" %
+          (latest, name, weights.shapes[name], shape))
   if lacking:
     raise errors.InputError(
         "%s: lacks %s, so training cannot go on from it; evaluate it, or give "
@@ -419,6 +427,15 @@ class _CheckpointHook(tf.train.CheckpointSaverHook):
     # The class takes one of the two; its timer can be asked for both.
     self._timer = _EitherTimer(spec.save_checkpoints_steps,
                                spec.save_checkpoints_secs)
+
+  def _save(self, session, step):
+    try:
+      return super()._save(session, step)
+    except tf.errors.OpError as error:
+      raise errors.InputError(
+          "the checkpoint of step %d cannot be written: %s; the one before is "
+          "still there, run again to go on from it" %
+          (step, error.message.split("\n")[0])) from error
 
   def after_create_session(self, session, coord):
     # Not the class's own: that writes the graph into the event file (10 MB for
@@ -568,6 +585,12 @@ def predict(model, records, weights, batch_size=32, strategy=None, seed=0,
     variables = _model_variables()
     found = checkpoints.match(variables, weights, model.bert_config,
                               init_shared_from)
+    for name in found.new:
+      if name in weights.shapes:
+        raise errors.InputError(
+            "%s: %s has shape %s: it is the head of another task, and this one "
+            "has %d outputs" % (weights, name, weights.shapes[name],
+                                model.num_labels))
     if found.new:
       logging.warning(
           "%s has no %s: what is computed with them is meaningless until they "
@@ -576,9 +599,11 @@ def predict(model, records, weights, batch_size=32, strategy=None, seed=0,
     with tf.control_dependencies(init):
       load = checkpoints.load_ops(variables, found, weights)
     with tf.Session(config=session_config()) as session:
-      with checkpoints.readable(weights):
-        session.run([init, load])
-      session.run(start_data)
+      try:
+        session.run([init, load, start_data])
+      except tf.errors.OpError:
+        weights.check()  # One line if a file is at fault.
+        raise
       return _collect(session, outputs, records.num_examples)
 
 

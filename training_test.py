@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -102,19 +103,91 @@ def test_the_same_seed_gives_the_same_run(records, weights, undisturbed,
   assert_equal(train(spec_of(0.1), records, weights, tmp_path), undisturbed)
 
 
-def test_a_run_in_two_parts_ends_the_same(records, weights, undisturbed,
-                                          tmp_path):
-  # It stops in the third step; the schedule is that of all six.
+def stop_early(records, weights, output_dir, **changes):
+  """Stops behind the fourth step; the schedule is that of all six."""
+
   class StopEarly(tf.train.CheckpointSaverListener):
 
     def after_save(self, session, global_step_value):
-      return global_step_value == 3
+      return global_step_value == 4
 
   training.train(spec_of(0.1), dataclasses.replace(
-      SPEC, save_checkpoints_steps=3), records, weights, str(tmp_path),
+      SPEC, save_checkpoints_steps=2, **changes), records, weights, output_dir,
                  listeners=[StopEarly()])
-  assert checkpoints.step_of(checkpoints.newest(str(tmp_path))) < 6
-  assert_equal(train(spec_of(0.1), records, weights, tmp_path), undisturbed)
+  # TensorFlow ends with the step that it is in.
+  assert 4 <= checkpoints.step_of(checkpoints.newest(output_dir)) < 6
+
+
+@pytest.fixture(scope="module", name="stopped")
+def fixture_stopped(records, weights, tmp_path_factory):
+  """The output_dir of a run that stopped early; it must not be changed."""
+  output_dir = tmp_path_factory.mktemp("stopped") / "out"
+  stop_early(records, weights, str(output_dir))
+  return output_dir
+
+
+def test_a_run_in_two_parts_ends_the_same(records, weights, undisturbed,
+                                          stopped, tmp_path):
+  output_dir = tmp_path / "out"
+  shutil.copytree(str(stopped), str(output_dir))
+  # The copy goes on with its own files, not with the original's.
+  assert checkpoints.newest(str(output_dir)).startswith(str(output_dir))
+  assert str(stopped) not in (output_dir / "checkpoint").read_text()
+  assert_equal(train(spec_of(0.1), records, weights, output_dir), undisturbed)
+
+
+@pytest.mark.parametrize("state", [None, 'model_checkpoint_path: "gone-9"\n'])
+def test_resuming_does_not_need_the_checkpoint_file(
+    records, weights, undisturbed, stopped, tmp_path, state):
+  output_dir = tmp_path / "out"
+  shutil.copytree(str(stopped), str(output_dir))
+  if state is None:
+    (output_dir / "checkpoint").unlink()
+  else:
+    (output_dir / "checkpoint").write_text(state)
+  assert_equal(train(spec_of(0.1), records, weights, output_dir), undisturbed)
+
+
+def test_resuming_from_the_one_before_a_damaged_checkpoint(
+    records, weights, undisturbed, stopped, tmp_path, caplog):
+  output_dir = tmp_path / "out"
+  shutil.copytree(str(stopped), str(output_dir))
+  last = checkpoints.numbered(str(output_dir))[-1]
+  os.truncate(last + ".data-00000-of-00001", 100)
+  assert_equal(train(spec_of(0.1), records, weights, output_dir), undisturbed)
+  assert "incomplete" in caplog.text and last in caplog.text
+
+
+def test_checkpoints_of_earlier_starts_count(records, weights, stopped,
+                                             tmp_path):
+  output_dir = tmp_path / "out"
+  shutil.copytree(str(stopped), str(output_dir))
+  train(spec_of(0.1), records, weights, output_dir, keep_checkpoint_max=2,
+        save_checkpoints_steps=2)
+  kept = [os.path.basename(p) for p in checkpoints.numbered(str(output_dir))]
+  assert len(kept) == 2 and kept[-1] == "model.ckpt-6"
+
+
+def test_buckets_resume_too(records, weights, undisturbed, tmp_path):
+  whole = train(spec_of(0.1), records, weights, tmp_path / "whole",
+                bucket_window=3)
+  with pytest.raises(AssertionError):  # another order than without
+    assert_equal(whole, undisturbed)
+  stop_early(records, weights, str(tmp_path / "parts"), bucket_window=3)
+  assert_equal(train(spec_of(0.1), records, weights, tmp_path / "parts",
+                     bucket_window=3), whole)
+
+
+def test_event_files(records, weights, tmp_path):
+  spec = dict(num_train_steps=41, num_warmup_steps=20)
+  train(spec_of(), records, weights, tmp_path, **spec)
+  rates = scalars(tmp_path, "learning_rate")
+  assert sorted(rates) == sorted(scalars(tmp_path, "loss")) == [20, 40, 41]
+  # Those of the 20th and of the 41st step, which are counted from 0.
+  assert rates[20] == pytest.approx(1e-2 * 19 / 20, rel=1e-4)
+  assert rates[41] == pytest.approx(1e-2 * (1 - 40 / 41), rel=1e-4)
+  assert all(v > 0 for v in scalars(tmp_path, "examples_per_second").values())
+  assert 40 in scalars(tmp_path, "examples_per_second")
 
 
 def test_the_seed_matters(records, weights, undisturbed, tmp_path):
