@@ -396,9 +396,7 @@ def _move_into_place(temporary, output_dir, overwrite):
 
 
 def main(argv):
-  if len(argv) > 1:
-    raise errors.InputError("unexpected argument %r; every setting is a flag, "
-                            "--name=value" % argv[1])
+  errors.refuse_arguments(argv)
   if FLAGS["verbosity"].using_default_value:
     logging.set_verbosity(logging.INFO)
   convert(FLAGS.hf_dir, FLAGS.output_dir, FLAGS.hidden_act, FLAGS.overwrite)

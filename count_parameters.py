@@ -849,8 +849,7 @@ def _check_top_n(options):
 
 
 def main(argv, flag_values=FLAGS):
-  if len(argv) > 1:
-    raise errors.InputError("unexpected argument %s; see --help" % argv[1])
+  errors.refuse_arguments(argv)
   options = options_from_flags(flag_values)
   if flag_values.plot is not None:
     check_plot(flag_values.plot)

@@ -38,6 +38,13 @@ def reported():
     raise InputError(str(error)) from error
 
 
+def refuse_arguments(argv):
+  """Raises InputError if the command line has more than flags."""
+  if len(argv) > 1:
+    raise InputError("unexpected argument %s; every setting is a flag, "
+                     "--name=value; see --help" % argv[1])
+
+
 def run(main):
   """Runs `main(argv)` under absl; an InputError becomes one line and status 1.
 

@@ -721,9 +721,7 @@ def predict(config, setup, split, weights):
 
 
 def main(argv):
-  if len(argv) > 1:
-    raise errors.InputError("unexpected argument %r; every setting is a flag, "
-                            "--name=value" % argv[1])
+  errors.refuse_arguments(argv)
   if FLAGS["verbosity"].using_default_value:
     logging.set_verbosity(logging.INFO)
   # Deprecation notes about v1, which is what this is written in.

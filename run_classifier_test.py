@@ -313,6 +313,7 @@ def test_tuning_methods(files, tmp_path, changes, trained):
       assert not any(part in name for name in held), part
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_close_to_float32(files, tmp_path):
   losses = [files.run("CoLA", tmp_path / precision, do_train=True, do_eval=True,
                       precision=precision)["dev"]["eval_loss"]
@@ -343,7 +344,8 @@ def test_save_best_keeps_the_best_and_stops_early(files, tmp_path):
 
 
 # In groups the base and the shared model both have a scope layer_0.
-@pytest.mark.parametrize("layers_per_group", [None, 2])
+@pytest.mark.parametrize("layers_per_group", [
+    2, pytest.param(None, marks=pytest.mark.slow)])
 def test_shared_layers_train_evaluate_and_resume(files, tmp_path,
                                                  layers_per_group):
   shared = dict(share_parameter_across_layers=True,

@@ -168,6 +168,7 @@ def test_checkpoints_of_earlier_starts_count(records, weights, stopped,
   assert len(kept) == 2 and kept[-1] == "model.ckpt-6"
 
 
+@pytest.mark.slow
 def test_buckets_resume_too(records, weights, undisturbed, tmp_path):
   whole = train(spec_of(0.1), records, weights, tmp_path / "whole",
                 bucket_window=3)
