@@ -48,8 +48,8 @@ def newest(directory):
 
   That is the one which the `checkpoint` file names or, if it is not there (in
   this directory: the file may have been copied), the one of the highest step.
-  All of it is read to see that it is complete: a kill
-  leaves data without an index or half an index, a full disk half the data.
+  All of it is read to see that it is complete: a kill leaves data without an
+  index or half an index, a full disk half the data.
   """
   prefixes = numbered(directory)[::-1]
   named = tf.train.latest_checkpoint(directory)
@@ -267,12 +267,6 @@ class Weights(object):
   def is_whole(self):
     """Whether these are all of a BERT's variables: the table is among them."""
     return any(n.endswith("embeddings/word_embeddings") for n in self.shapes)
-
-  def base_names(self):
-    """The names in all files but the top one; in that one if it is alone."""
-    files = self.prefixes[:-1] or self.prefixes
-    return set(name for prefix in files for name in
-               self._readers[prefix].get_variable_to_shape_map())
 
   def is_pretrained(self, name):
     """Whether a name is BERT's own: no adapter, head, slot or step."""
