@@ -12,7 +12,7 @@ set -eu
 root=$(cd "$(dirname "$0")" && pwd -P)
 . "$root/scripts/venv.sh"
 
-make_venv convert,test
+make_venv convert,plot,test
 if [ "${1:-}" = --all ]; then
   shift
 else

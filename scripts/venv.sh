@@ -2,7 +2,7 @@
 # shellcheck shell=sh
 #
 #   root=...; . "$root/scripts/venv.sh"
-#   make_venv convert,test    # the extras of setup.py to install
+#   make_venv convert,plot,test    # the extras of setup.py to install
 #   "$python" some_program.py
 #
 # PYTHON=python3.12     makes the environment with this interpreter.
@@ -83,7 +83,7 @@ wanted_stamp() {
 # Whether the environment is complete and has at least the extras $1.
 is_ready() {
   [ -f "$stamp" ] || return 1
-  for extras in "$1" convert,test; do
+  for extras in "$1" convert,plot,test; do
     [ "$(cat "$stamp")" != "$(wanted_stamp) $extras" ] || return 0
   done
   return 1

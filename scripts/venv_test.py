@@ -132,11 +132,11 @@ def test_installs_once_and_again_only_when_setup_py_changed(project):
   project.add_python("python3")
   for _ in range(2):
     project.run("test.sh")
-    assert project.installed() == [".[convert,test]"]
+    assert project.installed() == [".[convert,plot,test]"]
   with open(str(project.root / "setup.py"), "a", encoding="utf-8") as writer:
     writer.write("# another requirement\n")
   project.run("test.sh")
-  assert project.installed() == [".[convert,test]"] * 2
+  assert project.installed() == [".[convert,plot,test]"] * 2
 
 
 def test_the_two_scripts_share_one_environment(project):
@@ -146,7 +146,7 @@ def test_the_two_scripts_share_one_environment(project):
   project.run("test.sh")
   project.run("demo.sh")
   assert [extras for extras in project.installed() if "[" in extras] == [
-      ".[convert]", ".[convert,test]"]
+      ".[convert]", ".[convert,plot,test]"]
 
 
 def test_another_tensorflow_gets_an_environment_of_its_own(project):
@@ -172,7 +172,7 @@ def test_what_a_kill_left_half_made_is_made_anew(project):
   (project.venv / "bin" / "python").write_text("cut off")
   (project.venv / "adapter-bert.stamp").write_text("unfinished\n")
   project.run("test.sh")
-  assert project.installed() == [".[convert,test]"]
+  assert project.installed() == [".[convert,plot,test]"]
   assert "unfinished" not in (project.venv / "adapter-bert.stamp").read_text()
 
 
