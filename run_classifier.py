@@ -524,6 +524,8 @@ def run(config):
           config, init_shared_from=record.get("init_shared_from"))
       setup.record["init_shared_from"] = config.init_shared_from
     check_same_run(record, setup.record, where)
+  if config.init_checkpoint:
+    checkpoints.find(config.init_checkpoint)  # before minutes of tokenizing
   # All of the data before the work: a bad row of the test file is not to be
   # found after hours of training.
   for wanted, splits in ((config.do_train, [setup.task.train]),
@@ -573,8 +575,11 @@ def train(config, setup, found):
          config.train_batch_size))
   logging.info("training: %d examples, %d steps of %d", records.num_examples,
                num_train_steps, config.train_batch_size)
-  _log_changes(found, setup.record)
-  checkpoints.write_run_record(config.output_dir, setup.record)
+  newest = checkpoints.newest(config.output_dir)
+  if not newest or checkpoints.step_of(newest) < num_train_steps:
+    # Only of a run that trains: the record is of what was trained with.
+    _log_changes(found, setup.record)
+    checkpoints.write_run_record(config.output_dir, setup.record)
   listeners = [_KeepBest(config, setup)] if config.save_best else []
   for listener in listeners:
     listener.catch_up()

@@ -593,8 +593,9 @@ def predict(model, records, weights, batch_size=32, strategy=None, seed=0,
                                 model.num_labels))
     if found.new:
       logging.warning(
-          "%s has no %s: what is computed with them is meaningless until they "
-          "are trained", weights, ", ".join(found.new[:3]))
+          "%s lacks %d variables (%s, ...): what is computed with them is "
+          "meaningless until they are trained", weights, len(found.new),
+          found.new[0])
     init = [tf.variables_initializer(variables)]
     with tf.control_dependencies(init):
       load = checkpoints.load_ops(variables, found, weights)
