@@ -575,8 +575,8 @@ def train(config, setup, found):
          config.train_batch_size))
   logging.info("training: %d examples, %d steps of %d", records.num_examples,
                num_train_steps, config.train_batch_size)
-  newest = checkpoints.newest(config.output_dir)
-  if not newest or checkpoints.step_of(newest) < num_train_steps:
+  if not found or checkpoints.step_of(
+      checkpoints.newest(config.output_dir)) < num_train_steps:
     # Only of a run that trains: the record is of what was trained with.
     _log_changes(found, setup.record)
     checkpoints.write_run_record(config.output_dir, setup.record)
