@@ -284,7 +284,12 @@ def train(model, spec, records, weights, output_dir, strategy=None,
     logging.info("going on from %s, step %d of %d", latest, start_step,
                  spec.num_train_steps)
   with tf.Graph().as_default(), strategy.scope():
-    graph = _train_graph(model, spec, records, strategy, start_step)
+    dataset = input_pipeline.train_dataset(
+        records, spec.batch_size,
+        min(records.max_length, model.bert_config.max_position_embeddings),
+        spec.seed, start_step=start_step, bucket_window=spec.bucket_window,
+        row_multiple=strategy.num_replicas_in_sync)
+    graph = train_graph(model, spec, dataset, strategy)
     scaffold, saved = _scaffold(graph, weights, model.bert_config, spec,
                                 init_shared_from)
     if latest:
@@ -307,7 +312,7 @@ def train(model, spec, records, weights, output_dir, strategy=None,
 
 
 @dataclasses.dataclass
-class _TrainGraph(object):
+class TrainGraph(object):
   """The handles of a training graph."""
   train_op: Any
   loss: Any  # float scalar, the batch's mean before the update
@@ -318,14 +323,18 @@ class _TrainGraph(object):
   start_data: Any  # the op that starts the data at the first step to do
 
 
-def _train_graph(model, spec, records, strategy, start_step):
-  """Builds the graph of a training step."""
+def train_graph(model, spec, dataset, strategy):
+  """Builds the graph of a training step.
+
+  Args:
+    model: ModelSpec.
+    spec: TrainSpec.
+    dataset: tf.data.Dataset of batches, as input_pipeline.train_dataset's.
+    strategy: tf.distribute.Strategy, whose scope is open.
+
+  Returns: TrainGraph.
+  """
   global_step = tf.train.get_or_create_global_step()
-  dataset = input_pipeline.train_dataset(
-      records, spec.batch_size,
-      min(records.max_length, model.bert_config.max_position_embeddings),
-      spec.seed, start_step=start_step, bucket_window=spec.bucket_window,
-      row_multiple=strategy.num_replicas_in_sync)
 
   def step_fn(batch):
     step = tf.identity(tf.train.get_global_step())
@@ -349,7 +358,7 @@ def _train_graph(model, spec, records, strategy, start_step):
   rate = strategy.experimental_local_results(rate)[0]
   trained = model.tuning.variables()
   log_trained(model.tuning, trained, _model_variables())
-  return _TrainGraph(
+  return TrainGraph(
       train_op=tf.group(loss, rate), loss=loss, learning_rate=rate,
       global_step=global_step, variables=_model_variables(), trained=trained,
       start_data=start_data)
