@@ -381,25 +381,15 @@ _SCHEDULE = ("learning_rate", "train_batch_size", "num_train_epochs",
 
 def _record(config, task, model):
   """What run.json holds: enough to evaluate, and to refuse another run."""
-  return {
-      "task": glue.task_to_dict(task),
-      "bert_config": dict(
-          {key: getattr(model.bert_config, key) for key in (
-              "embedding_size", "share_parameter_across_layers",
-              "layers_per_group", "share_adapters", "ln_type")},
-          **model.bert_config.to_dict()),
-      "num_labels": model.num_labels,
-      "adapter_size": model.adapter_size if model.tuning.uses_adapters else None,
-      "adapter_layers": model.adapter_layers,
-      "tune": model.tune,
-      "top_n_layers": model.top_n_layers,
-      "init_shared_from": config.init_shared_from,
-      "do_lower_case": config.do_lower_case,
-      "schedule": {key: getattr(config, key) for key in _SCHEDULE},
-      "versions": {"tensorflow": tf.__version__, "numpy": np.__version__,
-                   "python": platform.python_version()},
-      "base": None,
-  }
+  return dict(
+      training.describe_model(model),
+      task=glue.task_to_dict(task),
+      init_shared_from=config.init_shared_from,
+      do_lower_case=config.do_lower_case,
+      schedule={key: getattr(config, key) for key in _SCHEDULE},
+      versions={"tensorflow": tf.__version__, "numpy": np.__version__,
+                "python": platform.python_version()},
+      base=None)
 
 
 def check_same_run(found, record, output_dir):

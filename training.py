@@ -31,6 +31,7 @@ import tensorflow.compat.v1 as tf
 
 import checkpoints
 import errors
+import glue
 import input_pipeline
 import modeling
 import optimization
@@ -86,6 +87,68 @@ class ModelSpec(object):
     return self.adapter_fn or functools.partial(
         modeling.feedforward_adapter, hidden_size=self.adapter_size,
         init_scale=self.adapter_init_scale)
+
+
+def describe_model(model):
+  """What run.json records of a ModelSpec; `model_from_record` reads it."""
+  config = model.bert_config
+  defaults = {key: getattr(config, key) for key in (
+      "embedding_size", "share_parameter_across_layers", "layers_per_group",
+      "share_adapters", "ln_type")}
+  return {
+      "bert_config": dict(defaults, **config.to_dict()),
+      "num_labels": model.num_labels,
+      "adapter_size": model.adapter_size if model.tuning.uses_adapters else None,
+      "adapter_layers": model.adapter_layers,
+      "tune": model.tune,
+      "top_n_layers": model.top_n_layers,
+  }
+
+
+def model_from_record(record, where, precision=None):
+  """The task and the model of a run, or of its task checkpoint.
+
+  Args:
+    record: what checkpoints.read_run_record gave.
+    where: str, the checkpoint, for messages.
+    precision: one of PRECISIONS; None: the one that it was trained in.
+
+  Returns: (glue.Task, ModelSpec).
+
+  Raises: InputError, one line, if there is no record or it cannot be used.
+  """
+  if record is None:
+    raise errors.InputError(
+        "%s: has no %s beside it, which says what task and model it is; give "
+        "a run's output_dir, or the task/ or best/ in it" %
+        (where, checkpoints.RUN_RECORD))
+  where = "%s: its %s" % (where, checkpoints.RUN_RECORD)
+  try:
+    task = glue.task_from_dict(record["task"], where)
+    model = ModelSpec(
+        bert_config=modeling.BertConfig.from_dict(record["bert_config"]),
+        num_labels=task.num_labels, is_regression=task.is_regression,
+        adapter_size=record["adapter_size"],
+        adapter_layers=record["adapter_layers"], tune=record["tune"],
+        top_n_layers=record["top_n_layers"],
+        precision=precision or record["schedule"]["precision"])
+    uses_adapters = model.tuning.uses_adapters
+    num_labels = record["num_labels"]
+  except KeyError as error:
+    raise errors.InputError("%s has no %s" % (where, error)) from error
+  except errors.InputError:
+    raise
+  except (TypeError, ValueError) as error:
+    raise errors.InputError("%s: %s" % (where, error)) from error
+  if num_labels != task.num_labels:
+    raise errors.InputError(
+        "%s: the head has %s outputs, and the task %s %d" %
+        (where, num_labels, task.display_name, task.num_labels))
+  size = model.adapter_size
+  if uses_adapters and not (isinstance(size, int) and size >= 1):
+    raise errors.InputError("%s: adapter_size is %r, and must be at least 1" %
+                            (where, size))
+  return task, model
 
 
 @dataclasses.dataclass
@@ -173,8 +236,11 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
   return loss, per_example_loss, logits, probabilities
 
 
-def _build(model, is_training, batch):
-  """create_model for a ModelSpec and a batch of input_pipeline."""
+def build(model, is_training, batch):
+  """create_model for a ModelSpec and a batch of input_pipeline.
+
+  Returns: what create_model does.
+  """
   with modeling.precision(PRECISIONS[model.precision], model.tuning):
     return create_model(
         model.bert_config, is_training, batch["input_ids"], batch["input_mask"],
@@ -341,7 +407,7 @@ def train_graph(model, spec, dataset, strategy):
     with _seeded_variables(spec.seed), modeling.stateless_dropout(
         spec.seed, step, _replica_id()), modeling.compiled_chains(
             spec.compile_chains):
-      _, per_example_loss, _, _ = _build(model, True, batch)
+      _, per_example_loss, _, _ = build(model, True, batch)
     # Over the global batch: the replicas' shares add up to its mean.
     loss = tf.reduce_sum(per_example_loss * batch["example_weights"])
     loss /= spec.batch_size
@@ -585,7 +651,7 @@ def predict(model, records, weights, batch_size=32, strategy=None, seed=0,
 
     def step_fn(batch):
       with _seeded_variables(seed):
-        _, losses, _, probabilities = _build(model, False, batch)
+        _, losses, _, probabilities = build(model, False, batch)
       return probabilities, batch["label_ids"], losses, batch["example_index"]
 
     replicas, start_data = _per_replica(strategy, dataset, step_fn)
@@ -629,8 +695,8 @@ def export(model, weights, prefix, init_shared_from=None):
   with tf.Graph().as_default():
     ids = tf.zeros([1, 2], tf.int32)
     labels = tf.zeros([1], tf.float32 if model.is_regression else tf.int32)
-    _build(model, False, {"input_ids": ids, "input_mask": ids,
-                          "segment_ids": ids, "label_ids": labels})
+    build(model, False, {"input_ids": ids, "input_mask": ids,
+                         "segment_ids": ids, "label_ids": labels})
     found = checkpoints.match(_model_variables(), weights, model.bert_config,
                               init_shared_from)
   checkpoints.export_full(prefix, found, weights)

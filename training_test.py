@@ -1,6 +1,7 @@
 """Training, evaluation and prediction, below the flags."""
 
 import dataclasses
+import json
 import os
 import shutil
 
@@ -324,3 +325,61 @@ def test_an_adapter_of_ones_own(records, weights, tmp_path):
   trained = [n for n in held if n.endswith("output/scale")]
   assert len(trained) == 4
   assert all((held[n] != 1).any() for n in trained)
+
+
+# ------------------------------------------------------------- run records
+
+
+def recorded(model, of=TASK, **changes):
+  """What a run leaves in run.json of a task and a model, through JSON."""
+  record = dict(training.describe_model(model), task=glue.task_to_dict(of),
+                schedule={"precision": model.precision})
+  return json.loads(json.dumps(dict(record, **changes)))
+
+
+@pytest.mark.parametrize("fields", [
+    dict(adapter_layers=[1]), dict(tune="top_n", top_n_layers=1),
+    dict(tune="adapters+head", precision="bfloat16")])
+def test_a_model_comes_back_from_its_record(fields):
+  model = spec_of(**fields)
+  task, again = training.model_from_record(recorded(model), "here")
+  assert task == TASK
+  assert training.describe_model(again) == training.describe_model(model)
+  assert again.precision == model.precision
+  _, reduced = training.model_from_record(recorded(model), "here", "float32")
+  assert reduced.precision == "float32"
+
+
+def test_a_regression_comes_back_from_its_record():
+  task = glue.get_task("sts-b")
+  model = dataclasses.replace(spec_of(), num_labels=1, is_regression=True)
+  found, again = training.model_from_record(recorded(model, task), "here")
+  assert found == task and again.is_regression and again.num_labels == 1
+
+
+@pytest.mark.parametrize("changes,words", [
+    (dict(task={"name": "Toy"}), ["labels", "score_range"]),
+    (dict(num_labels=3), ["3 outputs", "Toy 2"]),
+    (dict(tune="adaptors"), ["adaptors"]),
+    (dict(adapter_size="8"), ["adapter_size is '8'"]),
+    (dict(bert_config={}), ["vocab_size"]),
+    (dict(top_n_layers=2), ["top_n_layers"]),
+])
+def test_a_record_that_cannot_be_used_is_one_line(changes, words):
+  with pytest.raises(errors.InputError) as caught:
+    training.model_from_record(recorded(spec_of(), **changes), "here")
+  line = str(caught.value)
+  assert line.startswith("here: its run.json") and "\n" not in line
+  for word in words:
+    assert word in line, line
+
+
+def test_a_record_that_lacks_something_says_what():
+  with pytest.raises(errors.InputError, match="here: has no run.json"):
+    training.model_from_record(None, "here")
+  for key in ("task", "bert_config", "num_labels", "adapter_size",
+              "adapter_layers", "tune", "top_n_layers", "schedule"):
+    record = recorded(spec_of())
+    del record[key]
+    with pytest.raises(errors.InputError, match="run.json has no '%s'" % key):
+      training.model_from_record(record, "here")
