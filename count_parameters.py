@@ -299,6 +299,23 @@ def total_times(method, fraction, num_tasks):
   return shared + num_tasks * fraction
 
 
+def method_of(tune, choice=None):
+  """A Method with one choice, under the name it has in every table.
+
+  Args:
+    tune: str, a method of modeling.Tuning.
+    choice: int; the adapter size, for top_n the number of layers, else None.
+  """
+  if tune == "top_n":
+    label = "top %d layer%s" % (choice, "s" if choice > 1 else "")
+  else:
+    label = {"full": "full fine-tuning", "layer_norm": "LayerNorm only",
+             "head": "head only"}.get(tune, tune)
+    if choice is not None:
+      label += ", %d" % choice
+  return Method(label, tune, [(choice, 1)])
+
+
 def methods(adapter_sizes, mix=None, top_n=()):
   """The rows of a table of methods: a list of Method.
 
@@ -307,17 +324,13 @@ def methods(adapter_sizes, mix=None, top_n=()):
     mix: list of (size, tasks); None for an equal mix of `adapter_sizes`.
     top_n: ints, a row each, then their equal mix.
   """
-  found = [Method("full fine-tuning", "full", [(None, 1)])]
-  for n in top_n:
-    found.append(Method("top %d layer%s" % (n, "s" if n > 1 else ""), "top_n",
-                        [(n, 1)]))
+  found = [method_of("full")]
+  found += [method_of("top_n", n) for n in top_n]
   if len(top_n) > 1:
     found.append(Method("top-n, %s" % _mix_label([(n, 1) for n in top_n]),
                         "top_n", [(n, 1) for n in top_n]))
-  found.append(Method("LayerNorm only", "layer_norm", [(None, 1)]))
-  found.append(Method("head only", "head", [(None, 1)]))
-  for size in adapter_sizes:
-    found.append(Method("adapters, %d" % size, "adapters", [(size, 1)]))
+  found += [method_of("layer_norm"), method_of("head")]
+  found += [method_of("adapters", size) for size in adapter_sizes]
   mix = mix or [(size, 1) for size in adapter_sizes]
   if len(mix) > 1:
     found.append(Method("adapters, %s" % _mix_label(mix), "adapters", mix))
@@ -549,14 +562,18 @@ def format_tables(tables, table_format):
   if table_format == "csv":
     return _csv(tables)
   if table_format == "markdown":
-    blocks = ["**%s**\n\n%s" % (table.title, _aligned(table, "| ", " | ", " |"))
-              for table in tables]
+    blocks = [markdown(table) for table in tables]
     blocks.append("\n".join("- " + line for line in LEGEND))
   else:
     blocks = ["%s\n%s" % (table.title, _aligned(table, "", "  ", ""))
               for table in tables]
     blocks.append("\n".join(LEGEND))
   return "\n\n".join(blocks) + "\n"
+
+
+def markdown(table):
+  """A Table in markdown, under its title and without a line end."""
+  return "**%s**\n\n%s" % (table.title, _aligned(table, "| ", " | ", " |"))
 
 
 def _csv(tables):

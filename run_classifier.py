@@ -167,7 +167,7 @@ def define_flags():
   for field in dataclasses.fields(RunConfig):
     default = None if field.default is dataclasses.MISSING else field.default
     kind = {"bool": bool, "int": int, "float": float, "str": str}[
-        _plain_type(field.type)]
+        plain_type(field.type)]
     define = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer,
               float: flags.DEFINE_float, str: flags.DEFINE_string}[kind]
     define(field.name, default, _HELP[field.name])
@@ -183,7 +183,7 @@ def define_flags():
        if f.default is dataclasses.MISSING and f.name != "task_name"])
 
 
-def _plain_type(annotation):
+def plain_type(annotation):
   """"int" for int and for Optional[int]."""
   if annotation in (bool, int, float, str):
     return annotation.__name__

@@ -16,6 +16,7 @@ MODULES = [
     "modeling",
     "optimization",
     "run_classifier",
+    "sweep",
     "tokenization",
     "training",
 ]
