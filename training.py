@@ -17,6 +17,7 @@ step, place), the order of the data of (seed, epoch). So a run that is killed
 and started again ends as if nothing had happened.
 """
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -628,7 +629,21 @@ def _duration(seconds):
 
 def predict(model, records, weights, batch_size=32, strategy=None, seed=0,
             init_shared_from=None):
-  """Runs a model over every example of a record set.
+  """Runs a model over every example of a record set, once.
+
+  The arguments are those of `predictor`.
+
+  Returns: Predictions.
+  """
+  with predictor(model, records, weights, batch_size, strategy, seed,
+                 init_shared_from) as run:
+    return run()
+
+
+@contextlib.contextmanager
+def predictor(model, records, weights, batch_size=32, strategy=None, seed=0,
+              init_shared_from=None):
+  """Inside, a model with its weights that can run over a record set often.
 
   Args:
     model: ModelSpec.
@@ -640,7 +655,8 @@ def predict(model, records, weights, batch_size=32, strategy=None, seed=0,
     seed: int, for what is new.
     init_shared_from: see checkpoints.match.
 
-  Returns: Predictions.
+  Yields: function of feed_dict (dict of placeholder to value, or None) to
+    Predictions of every example.
   """
   strategy = strategy or tf.distribute.get_strategy()
   with tf.Graph().as_default(), strategy.scope():
@@ -676,11 +692,16 @@ def predict(model, records, weights, batch_size=32, strategy=None, seed=0,
       load = checkpoints.load_ops(variables, found, weights)
     with tf.Session(config=session_config()) as session:
       try:
-        session.run([init, load, start_data])
+        session.run([init, load])
       except tf.errors.OpError:
         weights.check()  # One line if a file is at fault.
         raise
-      return _collect(session, outputs, records.num_examples)
+
+      def run(feed_dict=None):
+        session.run(start_data)
+        return _collect(session, outputs, records.num_examples, feed_dict)
+
+      yield run
 
 
 def export(model, weights, prefix, init_shared_from=None):
@@ -702,12 +723,12 @@ def export(model, weights, prefix, init_shared_from=None):
   checkpoints.export_full(prefix, found, weights)
 
 
-def _collect(session, outputs, num_examples):
+def _collect(session, outputs, num_examples, feed_dict=None):
   """Runs to the end of the data and puts the rows in the file's order."""
   parts = []
   while True:
     try:
-      parts.append(session.run(outputs))
+      parts.append(session.run(outputs, feed_dict))
     except tf.errors.OutOfRangeError:
       break
   probabilities, labels, losses, index = [np.concatenate(p)

@@ -327,6 +327,23 @@ def test_an_adapter_of_ones_own(records, weights, tmp_path):
   assert all((held[n] != 1).any() for n in trained)
 
 
+def test_a_predictor_runs_often_and_takes_what_is_fed(records, weights):
+  factors = []
+
+  def fed(tensor):
+    factors.append(tf.placeholder_with_default(1.0, []))
+    return tensor * factors[-1]
+
+  model = spec_of(adapter_fn=fed)
+  with training.predictor(model, records, weights, batch_size=5) as run:
+    plain, without, again = run(), run({factors[1]: 0.0}), run()
+  np.testing.assert_array_equal(plain.outputs, again.outputs)
+  once = training.predict(spec_of(adapter_fn=lambda x: x), records, weights)
+  np.testing.assert_allclose(plain.outputs, once.outputs, atol=1e-6)
+  np.testing.assert_array_equal(without.labels, once.labels)
+  assert np.abs(without.outputs - once.outputs).max() > 1e-4
+
+
 # ------------------------------------------------------------- run records
 
 
