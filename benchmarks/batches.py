@@ -1,0 +1,78 @@
+"""Batches of random tokens whose lengths are those of real data.
+
+A batch depends on its arguments and its number alone: every process that is
+measured makes the same ones. No TensorFlow here, so that a process that
+measures something else does not carry it.
+"""
+
+import json
+import os
+
+import numpy as np
+
+LENGTHS_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                            "lengths.json")
+
+
+class Lengths(object):
+  """How long examples are.
+
+  Args:
+    data: str, a task in lengths.json, or a number: all are so long.
+
+  Raises: ValueError for another name.
+  """
+
+  def __init__(self, data):
+    if data.isdigit() and int(data):
+      self.values, self.weights = np.array([int(data)]), np.array([1.0])
+      return
+    with open(LENGTHS_FILE, encoding="utf-8") as source:
+      tasks = json.load(source)
+    if data not in tasks:
+      raise ValueError("unknown data %r; known are %s, and any length, as in "
+                       "128" % (data, ", ".join(tasks)))
+    counts = {int(length): count for length, count in tasks[data].items()}
+    self.values = np.array(list(counts))
+    self.weights = np.array(list(counts.values()), float)
+    self.weights /= self.weights.sum()
+
+  @property
+  def mean(self):
+    return float(np.dot(self.values, self.weights))
+
+  @property
+  def longest(self):
+    return int(self.values.max())
+
+  def draw(self, batch_size, number):
+    """int [batch_size]: the lengths of batch number `number`."""
+    return np.random.RandomState(number).choice(
+        self.values, batch_size, p=self.weights)
+
+
+def make(lengths, number, padded_length, vocab_size, num_labels=2):
+  """A batch of random tokens.
+
+  Args:
+    lengths: int [b].
+    number: int, of the batch.
+    padded_length: int, at least the largest of them.
+    vocab_size: int.
+    num_labels: int.
+
+  Returns: dict with the keys of input_pipeline's batches: input_ids,
+    input_mask, segment_ids int32 [b, padded_length]; label_ids int32 [b];
+    example_weights float32 [b]; example_index int64 [b].
+  """
+  rng = np.random.RandomState(number)
+  shape = [len(lengths), padded_length]
+  mask = np.arange(padded_length) < lengths[:, np.newaxis]
+  return {
+      "input_ids": (rng.randint(1, vocab_size, shape) * mask).astype(np.int32),
+      "input_mask": mask.astype(np.int32),
+      "segment_ids": np.zeros(shape, np.int32),
+      "label_ids": rng.randint(0, num_labels, len(lengths)).astype(np.int32),
+      "example_weights": np.ones(len(lengths), np.float32),
+      "example_index": np.arange(len(lengths)),
+  }

@@ -1,0 +1,129 @@
+"""The benchmark measures what it says; no time is asserted."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import batches
+from benchmarks import count_lengths
+from benchmarks import ours
+from benchmarks import train_speed
+import glue
+import test_util
+import tokenization
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def tiny():
+  return test_util.tiny_config(num_hidden_layers=4,
+                               hidden_dropout_prob=0.1).to_dict()
+
+
+def some_batches(subject, count):
+  made = []
+  for number in range(count):
+    lengths = batches.Lengths("6").draw(5, number)
+    made.append(batches.make(lengths, number,
+                             subject.padded_length(int(lengths.max())), 31))
+  return made
+
+
+@pytest.mark.parametrize("task,examples,mean,longest", [
+    ("cola", 8551, 11.5, 47), ("mrpc", 3668, 53, 103),
+    ("sst-2", 67349, 13.3, 66)])
+def test_lengths_are_those_of_the_training_sets(task, examples, mean, longest):
+  lengths = batches.Lengths(task)
+  with open(batches.LENGTHS_FILE, encoding="utf-8") as source:
+    assert sum(json.load(source)[task].values()) == examples
+  assert lengths.mean == pytest.approx(mean, abs=0.5)
+  assert lengths.longest == longest
+
+
+def test_the_lengths_file_is_what_count_lengths_counts():
+  tokenizer = tokenization.FullTokenizer(
+      test_util.external("BERT_BASE_DIR", "vocab.txt"))
+  with open(batches.LENGTHS_FILE, encoding="utf-8") as source:
+    shipped = json.load(source)["mrpc"]
+  counted = count_lengths.count_lengths(
+      glue.get_task("mrpc"), test_util.external("GLUE_DIR", "MRPC"), tokenizer)
+  assert {str(length): n for length, n in counted.items()} == shipped
+
+
+def test_batches_have_the_lengths_of_the_data_and_are_the_same_each_time():
+  lengths = batches.Lengths("cola")
+  drawn = lengths.draw(20000, 3)
+  assert np.mean(drawn) == pytest.approx(lengths.mean, abs=0.2)
+  assert drawn.tolist() == lengths.draw(20000, 3).tolist()
+  assert drawn.tolist() != lengths.draw(20000, 4).tolist()
+  assert batches.Lengths("9").draw(3, 0).tolist() == [9, 9, 9]
+  batch = batches.make(np.array([2, 4]), 0, 5, 31)
+  assert batch["input_mask"].tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]]
+  assert (batch["input_ids"] > 0).tolist() == (
+      batch["input_mask"] > 0).tolist()
+
+
+def test_unknown_data_is_refused():
+  for data in ("imdb", "0", "-3"):
+    with pytest.raises(ValueError, match="unknown data"):
+      batches.Lengths(data)
+
+
+def test_each_has_about_so_many_tokens_in_a_turn():
+  # pylint: disable=protected-access
+  assert train_speed._steps("10", 4, None, 100) == 3
+  assert train_speed._steps("10", 4, 50, 100) == 1
+
+
+def test_ratios_are_of_the_same_round():
+  # pylint: disable=protected-access
+  assert train_speed._ratio([8.0, 2.0, 6.0], [4.0, 1.0, 1.0]) == 2.0
+
+
+@pytest.mark.parametrize("adapters,trained", [
+    ("all", r"adapters|LayerNorm|output_(weights|bias)$"),
+    ("upper", r"layer_[23]/.*adapters|output_(weights|bias)$"),
+    pytest.param("none", "", marks=pytest.mark.slow)])
+def test_a_step_trains_what_the_subject_says(adapters, trained):
+  subject = ours.Subject(tiny(), adapters, "bfloat16", 5)
+  graph, session = subject._graph, subject._session  # pylint: disable=protected-access
+  names = test_util.names(graph.trained)
+  assert names and names == [n for n in test_util.names(graph.variables)
+                             if re.search(trained, n)]
+  # Two steps, because the learning rate of the first is 0.
+  before = session.run(graph.variables)
+  subject.steps(some_batches(subject, 2))
+  changed = [v.op.name for v, a, b in zip(
+      graph.variables, before, session.run(graph.variables))
+             if not np.array_equal(a, b)]
+  assert changed == names
+  ops = subject.profile(some_batches(subject, 1)[0])
+  assert any("MatMul" in kind for kind in ops)
+
+
+def test_the_command_prints_a_table(tmp_path):
+  config = tmp_path / "config.json"
+  config.write_text(json.dumps(tiny()))
+  # Without PyTorch here, the peer's row says so.
+  done = subprocess.run(
+      [sys.executable, "-m", "benchmarks.train_speed", "--data=6",
+       "--batch_sizes=3", "--rounds=2", "--tokens=30",
+       "--subjects=ours-bf16,peer-fp32", "--bert_config_file=%s" % config],
+      cwd=ROOT, capture_output=True, text=True, check=True)
+  title, _, first, second = done.stdout.strip().split("\n")[-4:]
+  assert title == "6 (mean 6.0 tokens, longest 6), batch 3, 2 rounds"
+  assert re.match(r"ours-bf16 +[\d.]+ \([\d.]+ to [\d.]+\) +1.00x ", first)
+  assert re.match(r"peer-fp32 +(not measured: .*No module|[\d.]+ \()", second)
+
+
+def test_an_unknown_subject_is_refused_in_one_line():
+  done = subprocess.run(
+      [sys.executable, "-m", "benchmarks.train_speed", "--subjects=theirs"],
+      cwd=ROOT, capture_output=True, text=True, check=False)
+  assert done.returncode == 1
+  assert done.stderr.startswith("error: unknown subject 'theirs'; known are")
