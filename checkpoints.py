@@ -201,6 +201,7 @@ class Weights(object):
     self.prefixes = list(prefixes)
     self._readers = {prefix: _reader(prefix) for prefix in self.prefixes}
     self._file_of = {}
+    self._digest = None
     self.shapes = {}  # name -> list of ints
     for prefix, reader in self._readers.items():
       for name, shape in reader.get_variable_to_shape_map().items():
@@ -278,7 +279,10 @@ class Weights(object):
     """str: SHA-256 over BERT's own variables, names, shapes and values.
 
     The same for every file that holds the same weights, whatever else is in it.
+    Read once.
     """
+    if self._digest:
+      return self._digest
     digest = hashlib.sha256()
     for name in sorted(self.shapes):
       if self.is_pretrained(name):
@@ -286,7 +290,8 @@ class Weights(object):
         digest.update(("%s %s %s\n" % (name, value.dtype.name,
                                        list(value.shape))).encode("utf-8"))
         digest.update(value.tobytes())
-    return digest.hexdigest()
+    self._digest = digest.hexdigest()
+    return self._digest
 
 
 def describe_base(weights, path):
@@ -312,16 +317,29 @@ def find_base(recorded, given, what, force=False):
     raise errors.InputError(
         "%s the weights in %s, which cannot be used: %s; if they have moved, "
         "give --init_checkpoint" % (what, recorded["path"], error))
+  check_base(weights, recorded, what, force)
+  return weights
+
+
+def check_base(weights, recorded, what, force=False):
+  """Compares weights with the base that was recorded.
+
+  Args:
+    weights: Weights.
+    recorded, what, force: as for `find_base`.
+
+  Raises: InputError if they are others, unless forced.
+  """
   digest = weights.digest()
-  if digest != recorded["sha256"] and force:
-    logging.warning("%s other weights than those in %s; taken all the same",
-                    what, path)
-  elif digest != recorded["sha256"]:
+  if digest == recorded["sha256"]:
+    return
+  if not force:
     raise errors.InputError(
         "%s other weights than those in %s (digest %s..., here %s...); give "
-        "--init_checkpoint=%s" % (what, path, recorded["sha256"][:12],
+        "--init_checkpoint=%s" % (what, weights, recorded["sha256"][:12],
                                   digest[:12], recorded["path"]))
-  return weights
+  logging.warning("%s other weights than those in %s; taken all the same",
+                  what, weights)
 
 
 # --------------------------------------------------------- task checkpoints
@@ -415,7 +433,12 @@ class Match(object):
   leftover: List[str]
 
 
-def match(variables, weights, config, init_shared_from=None):
+def _own_name(variable):
+  return variable.op.name
+
+
+def match(variables, weights, config, init_shared_from=None,
+          name_of=_own_name):
   """Accounts for every variable of a model.
 
   Adapters and the head may be missing from the checkpoint, and a head of
@@ -430,18 +453,22 @@ def match(variables, weights, config, init_shared_from=None):
     init_shared_from: None; or "first" or "mean", to start layers that share
       their variables from the first, or the mean, of the layers of a plain
       BERT that each of them stands for.
+    name_of: function from a variable to its name in checkpoints, for graphs
+      with several models.
 
-  Returns: Match.
+  Returns: Match, of the names in checkpoints.
 
   Raises: InputError, one line, saying what is missing, left over or of another
     shape.
   """
   _refuse_google_albert(weights)
-  sources = _sources(variables, weights, config, init_shared_from)
+  adapters = set(name_of(v) for v in tf.get_collection(modeling.ADAPTERS))
+  sources = _sources([name_of(v) for v in variables], adapters, weights, config,
+                     init_shared_from)
   _check_layers(sources, weights, config, init_shared_from)
   loaded, new, missing = collections.OrderedDict(), [], []
   for variable in variables:
-    name, shape = variable.op.name, variable.shape.as_list()
+    name, shape = name_of(variable), variable.shape.as_list()
     names = sources[name]
     present = [n for n in names if n in weights.shapes]
     differing = [n for n in present if weights.shapes[n] != shape]
@@ -454,7 +481,7 @@ def match(variables, weights, config, init_shared_from=None):
           (weights, differing[0], weights.shapes[differing[0]], shape))
     elif len(present) == len(names):
       loaded[name] = names
-    elif _ADAPTER.search(name) or name in _members(modeling.ADAPTERS):
+    elif _ADAPTER.search(name) or name in adapters:
       new.append(name)
     else:
       missing.append(name)
@@ -465,10 +492,6 @@ def match(variables, weights, config, init_shared_from=None):
         (weights, len(missing), missing[0]))
   used = set(n for names in loaded.values() for n in names)
   return Match(loaded, new, sorted(set(weights.shapes) - used))
-
-
-def _members(collection):
-  return set(v.op.name for v in tf.get_collection(collection))
 
 
 def _refuse_google_albert(weights):
@@ -485,9 +508,12 @@ def _layer_ids(names):
   return set(m.group(2) for m in found if m)
 
 
-def _sources(variables, weights, config, init_shared_from):
-  """variable name -> the names in the checkpoint that it starts from."""
-  sources = {v.op.name: (v.op.name,) for v in variables}
+def _sources(variables, adapters, weights, config, init_shared_from):
+  """variable name -> the names in the checkpoint that it starts from.
+
+  `variables` and `adapters` are names: all of them, and those of adapters.
+  """
+  sources = {name: (name,) for name in variables}
   if not init_shared_from:
     return sources
   if init_shared_from not in ("first", "mean"):
@@ -501,7 +527,7 @@ def _sources(variables, weights, config, init_shared_from):
   layers = config.num_hidden_layers
   for name in sources:
     layer = _LAYER.search(name)
-    if not layer or name in _members(modeling.ADAPTERS):
+    if not layer or name in adapters:
       continue
     if name in weights.shapes and weights.is_overlaid(name):
       continue  # Trained since: it has a value of its own by now.
@@ -585,19 +611,20 @@ def _abbreviated(names, most=4):
   return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def load_ops(variables, match_, weights):
+def load_ops(variables, match_, weights, name_of=_own_name):
   """Ops that assign what `match` found.
 
   Args:
     variables: those to assign; the ones that are new are passed over.
     match_: Match.
     weights: Weights.
+    name_of: as for `match`.
 
   Returns: list of ops.
   """
   ops = []
   for variable in variables:
-    names = match_.loaded.get(variable.op.name)
+    names = match_.loaded.get(name_of(variable))
     if names:
       values = [tf.cast(weights.tensor(name), variable.dtype.base_dtype)
                 for name in names]

@@ -135,6 +135,12 @@ class Task:
     return not self.labels
 
   @property
+  def is_pair(self):
+    """Whether an example is two texts, in the task's first file."""
+    splits = [split for split in (self.train,) + self.dev + self.test if split]
+    return splits[0].columns.text_b is not None
+
+  @property
   def num_labels(self):
     """The number of outputs: one per label, 1 for regression."""
     return len(self.labels) or 1
@@ -639,16 +645,32 @@ def _lines(path):
   try:
     with open(path, "rb") as data_file:
       for index, line in enumerate(data_file):
-        if index == 0 and line.startswith(b"\xef\xbb\xbf"):
-          line = line[3:]
-        if line.endswith(b"\n"):
-          line = line[:-1]
-        if line.endswith(b"\r"):
-          line = line[:-1]
-        yield line.decode("utf-8")
+        yield decoded_line(line, index, path)
   except OSError as error:
     raise errors.InputError("cannot read %s: %s"
                             % (path, error.strerror)) from error
+
+
+def decoded_line(line, index, path):
+  """The text of one line of a file, without its end.
+
+  Args:
+    line: bytes.
+    index: int, the line counted from 0; the first one may have a byte order
+      mark.
+    path: str, for the message.
+
+  Raises:
+    errors.InputError: a byte is not UTF-8.
+  """
+  if index == 0 and line.startswith(b"\xef\xbb\xbf"):
+    line = line[3:]
+  if line.endswith(b"\n"):
+    line = line[:-1]
+  if line.endswith(b"\r"):
+    line = line[:-1]
+  try:
+    return line.decode("utf-8")
   except UnicodeDecodeError as error:
     raise errors.InputError(
         "%s:%d: byte 0x%02x at position %d of the line is not UTF-8; convert "

@@ -496,8 +496,16 @@ class _Progress:
 # ---------------------------------------- converting, here or in processes
 
 
-def _convert(first_index, examples, task, max_seq_length, tokenizer):
-  """Returns the records (list of bytes) of consecutive examples."""
+def serialized(first_index, examples, task, max_seq_length, tokenizer):
+  """Returns the records (list of bytes) of consecutive examples.
+
+  A longer record is that of an example with more tokens. `batch_of` reads
+  them.
+
+  Args:
+    first_index: int, the first example's position in the input file.
+    examples, task, max_seq_length, tokenizer: as for encode_example.
+  """
   header = struct.Struct("<iif" if task.is_regression else "<iii")
   records = []
   for index, example in enumerate(examples, first_index):
@@ -523,7 +531,7 @@ def _converted(chunks, setup, workers):
         "%d processes cannot tokenize; at least 1 is needed" % workers)
   if workers == 1:
     for name, first_index, examples in chunks:
-      yield name, _convert(first_index, examples, *setup)
+      yield name, serialized(first_index, examples, *setup)
     return
   with contextlib.ExitStack() as stack:
     idle = queue.Queue()
@@ -552,7 +560,7 @@ def _converted(chunks, setup, workers):
 
 
 class _Converter:
-  """A process that runs _convert.
+  """A process that runs `serialized`.
 
   It is a fresh interpreter with pipes: a fork of a process in which TensorFlow
   has started threads can hang, and multiprocessing's spawn would import the
@@ -577,7 +585,7 @@ class _Converter:
     self._process.wait()
 
   def convert(self, first_index, examples):
-    """Returns _convert's result, or raises its error."""
+    """Returns what `serialized` does, or raises its error."""
     try:
       pipe = self._process.stdin
       if self._setup is not None:
@@ -613,7 +621,7 @@ def serve_conversions():
     except EOFError:
       return
     try:
-      reply = _convert(first_index, examples, *setup), None
+      reply = serialized(first_index, examples, *setup), None
     except ValueError as error:
       reply = None, error
     pickle.dump(reply, replies)
@@ -891,9 +899,9 @@ def _finished(batches, records, max_seq_length, pad_to_max, row_multiple,
   def to_batch(examples):
     real = tf.shape(examples)[0]
     filling = -real % row_multiple
-    lengths = tf.strings.length(examples) // _WORD_BYTES - _HEADER_WORDS
     length = (max_seq_length if pad_to_max else
-              padded_length(tf.reduce_max(lengths), max_seq_length))
+              padded_length(tf.reduce_max(_tokens_of(examples)),
+                            max_seq_length))
     examples = tf.concat([examples, tf.repeat(examples[:1], filling)], axis=0)
     is_real = tf.range(real + filling) < real
     share = (real + filling) // num_workers
@@ -918,6 +926,24 @@ def _finished(batches, records, max_seq_length, pad_to_max, row_multiple,
   return dataset.with_options(options)
 
 
+def _tokens_of(examples):
+  """int32 [b]: how many tokens each serialized example (string [b]) has."""
+  return tf.strings.length(examples) // _WORD_BYTES - _HEADER_WORDS
+
+
+def batch_of(examples, max_seq_length, is_regression=False):
+  """The batch dict of what `serialized` made, as the datasets give it.
+
+  Args:
+    examples: string tensor [b].
+    max_seq_length: int, as it was given to `serialized`.
+    is_regression: bool, the type of the labels.
+  """
+  length = padded_length(tf.reduce_max(_tokens_of(examples)), max_seq_length)
+  return _parsed(examples, tf.fill(tf.shape(examples), True), length,
+                 is_regression)
+
+
 def _parsed(examples, is_real, length, is_regression):
   """Decodes serialized examples (string [b]), padded to `length`."""
   words = tf.raw_ops.DecodePaddedRaw(
@@ -925,7 +951,7 @@ def _parsed(examples, is_real, length, is_regression):
       out_type=tf.int32, little_endian=True)
   index, num_a, label = tf.unstack(
       words[:, :_HEADER_WORDS], num=_HEADER_WORDS, axis=1)
-  tokens = tf.strings.length(examples) // _WORD_BYTES - _HEADER_WORDS
+  tokens = _tokens_of(examples)
   position = tf.range(length)[tf.newaxis, :]
   mask = position < tokens[:, tf.newaxis]
   second = tf.logical_and(mask, position >= num_a[:, tf.newaxis])

@@ -402,7 +402,7 @@ def test_errors_of_a_process_arrive(tmp_path):
   with pytest.raises(errors.InputError) as error:
     convert(2)
   with pytest.raises(errors.InputError) as here:
-    input_pipeline._convert(0, rows, _TASK, 2, _tokenizer(tmp_path))
+    input_pipeline.serialized(0, rows, _TASK, 2, _tokenizer(tmp_path))
   assert str(error.value) == str(here.value)
   with pytest.raises(errors.InputError, match="at least 1"):
     list(input_pipeline._converted(iter(chunks), (), workers=0))

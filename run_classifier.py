@@ -165,12 +165,7 @@ _HELP = {
 def define_flags():
   """A flag for each field of RunConfig, and the reference's TPU flags."""
   for field in dataclasses.fields(RunConfig):
-    default = None if field.default is dataclasses.MISSING else field.default
-    kind = {"bool": bool, "int": int, "float": float, "str": str}[
-        plain_type(field.type)]
-    define = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer,
-              float: flags.DEFINE_float, str: flags.DEFINE_string}[kind]
-    define(field.name, default, _HELP[field.name])
+    define_flag(field.name)
   flags.DEFINE_boolean("use_tpu", False, "Not supported.")
   for name in _WITHOUT_EFFECT:
     if name in ("num_tpu_cores", "iterations_per_loop"):
@@ -181,6 +176,16 @@ def define_flags():
   flags.mark_flags_as_required(
       [f.name for f in dataclasses.fields(RunConfig)
        if f.default is dataclasses.MISSING and f.name != "task_name"])
+
+
+def define_flag(name):
+  """The flag for one field of RunConfig; other programs have some of them."""
+  field, = [f for f in dataclasses.fields(RunConfig) if f.name == name]
+  default = None if field.default is dataclasses.MISSING else field.default
+  define = {"bool": flags.DEFINE_boolean, "int": flags.DEFINE_integer,
+            "float": flags.DEFINE_float, "str": flags.DEFINE_string}[
+                plain_type(field.type)]
+  define(name, default, _HELP[name])
 
 
 def plain_type(annotation):
@@ -230,17 +235,9 @@ def set_up(config):
   task = _task(config)
   _check_actions(config, task)
   bert_config = _bert_config(config)
-  with errors.reported():
-    tokenization.validate_case_matches_checkpoint(
-        config.do_lower_case, config.init_checkpoint)
-    tokenizer = tokenization.FullTokenizer(config.vocab_file,
-                                           config.do_lower_case)
-  if len(tokenizer.vocab) > bert_config.vocab_size:
-    raise errors.InputError(
-        "%s has %d words and the model %d (vocab_size in %s); give the "
-        "vocabulary that the model was trained with" %
-        (config.vocab_file, len(tokenizer.vocab), bert_config.vocab_size,
-         config.bert_config_file))
+  tokenizer = load_tokenizer(config.vocab_file, config.do_lower_case,
+                             config.init_checkpoint, bert_config,
+                             config.bert_config_file)
   if config.adapter_size < 1:
     raise errors.InputError("adapter_size is %d; it must be at least 1" %
                             config.adapter_size)
@@ -255,6 +252,39 @@ def set_up(config):
   with errors.reported():
     _check_tuning(model)
   return Setup(task, tokenizer, model, _record(config, task, model))
+
+
+def load_tokenizer(vocab_file, do_lower_case, init_checkpoint, bert_config,
+                   config_path):
+  """The tokenizer, checked against the model that reads its ids.
+
+  Args:
+    vocab_file, do_lower_case, init_checkpoint: as in RunConfig.
+    bert_config: modeling.BertConfig.
+    config_path: str, where it comes from, for messages.
+
+  Raises: InputError.
+  """
+  with errors.reported():
+    tokenization.validate_case_matches_checkpoint(do_lower_case,
+                                                  init_checkpoint)
+    tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
+  if len(tokenizer.vocab) > bert_config.vocab_size:
+    raise errors.InputError(
+        "%s has %d words and the model %d (vocab_size in %s); give the "
+        "vocabulary that the model was trained with" %
+        (vocab_file, len(tokenizer.vocab), bert_config.vocab_size,
+         config_path))
+  return tokenizer
+
+
+def check_length(max_seq_length, bert_config, config_path):
+  """Raises InputError if the model has fewer positions than max_seq_length."""
+  if max_seq_length > bert_config.max_position_embeddings:
+    raise errors.InputError(
+        "max_seq_length is %d and the model has %d positions "
+        "(max_position_embeddings in %s); give at most that" %
+        (max_seq_length, bert_config.max_position_embeddings, config_path))
 
 
 def _task(config):
@@ -331,9 +361,7 @@ def _check_actions(config, task):
     if getattr(config, name) < 1:
       raise errors.InputError("%s is %d; it must be at least 1" %
                               (name, getattr(config, name)))
-  if config.precision not in training.PRECISIONS:
-    raise errors.InputError("precision is %s; it can be %s" % (
-        config.precision, " or ".join(training.PRECISIONS)))
+  check_precision(config.precision)
   if config.do_train and config.task_checkpoint:
     raise errors.InputError(
         "task_checkpoint is evaluated and predicted with; to train on from it, "
@@ -352,6 +380,13 @@ def _check_actions(config, task):
                             config.seed)
 
 
+def check_precision(precision):
+  """Raises InputError if there is no such precision."""
+  if precision not in training.PRECISIONS:
+    raise errors.InputError("precision is %s; it can be %s" % (
+        precision, " or ".join(training.PRECISIONS)))
+
+
 def _bert_config(config):
   """The model's BertConfig, the sharing flags put over the file's keys."""
   with errors.reported():
@@ -362,12 +397,7 @@ def _bert_config(config):
       if getattr(config, key) is not None:
         values[key] = getattr(config, key)
     bert_config = modeling.BertConfig.from_dict(values)
-  if config.max_seq_length > bert_config.max_position_embeddings:
-    raise errors.InputError(
-        "max_seq_length is %d and the model has %d positions "
-        "(max_position_embeddings in %s); give at most that" %
-        (config.max_seq_length, bert_config.max_position_embeddings,
-         config.bert_config_file))
+  check_length(config.max_seq_length, bert_config, config.bert_config_file)
   return bert_config
 
 
