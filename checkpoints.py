@@ -40,6 +40,11 @@ _LAYER = re.compile("(^|/)encoder/layer_([^/]+)/")
 _GOOGLE_ALBERT = re.compile("(^|/)encoder/(transformer/group_|embedding_hidden)")
 
 
+def is_model_variable(name):
+  """Whether a name in a checkpoint is the model's: no slot, no step."""
+  return not _SLOT.search(name) and name != "global_step"
+
+
 # ------------------------------------------------------- files and directories
 
 
@@ -271,9 +276,8 @@ class Weights(object):
 
   def is_pretrained(self, name):
     """Whether a name is BERT's own: no adapter, head, slot or step."""
-    return not (_SLOT.search(name) or _ADAPTER.search(name) or
-                _HEAD.search(name) or name == "global_step" or
-                name.startswith("cls/"))
+    return is_model_variable(name) and not (
+        _ADAPTER.search(name) or _HEAD.search(name) or name.startswith("cls/"))
 
   def digest(self):
     """str: SHA-256 over BERT's own variables, names, shapes and values.

@@ -15,6 +15,7 @@ MODULES = [
     "metrics",
     "modeling",
     "optimization",
+    "predict_tasks",
     "run_classifier",
     "sweep",
     "tokenization",
@@ -31,6 +32,12 @@ REQUIREMENTS = [
     "six",
     # Flags, logging and app.run of every executable.
     "absl-py",
+]
+
+# The commands that are installed.
+CONSOLE_SCRIPTS = [
+    "adapter-bert = run_classifier:entry_point",
+    "adapter-bert-predict = predict_tasks:entry_point",
 ]
 
 EXTRAS = {
@@ -59,9 +66,7 @@ def main():
       py_modules=MODULES,
       install_requires=REQUIREMENTS,
       extras_require=EXTRAS,
-      entry_points={
-          "console_scripts": ["adapter-bert = run_classifier:entry_point"],
-      },
+      entry_points={"console_scripts": CONSOLE_SCRIPTS},
   )
 
 

@@ -69,10 +69,11 @@ def test_an_extra_is_never_imported_at_the_top_of_a_module():
     assert not names & extras, module
 
 
-def test_the_console_command_exists():
-  with open(os.path.join(ROOT, "run_classifier.py"),
-            encoding="utf-8") as reader:
-    functions = {node.name: node for node in ast.parse(reader.read()).body
-                 if isinstance(node, ast.FunctionDef)}
-  assert "entry_point" in functions
-  assert not functions["entry_point"].args.args, "it is called without any"
+def test_the_console_commands_exist():
+  for line in setup.CONSOLE_SCRIPTS:
+    module, name = line.split(" = ")[1].split(":")
+    with open(os.path.join(ROOT, module + ".py"), encoding="utf-8") as reader:
+      functions = {node.name: node for node in ast.parse(reader.read()).body
+                   if isinstance(node, ast.FunctionDef)}
+    assert name in functions, line
+    assert not functions[name].args.args, "it is called without any"
