@@ -285,17 +285,22 @@ class Weights(object):
     The same for every file that holds the same weights, whatever else is in it.
     Read once.
     """
-    if self._digest:
-      return self._digest
-    digest = hashlib.sha256()
-    for name in sorted(self.shapes):
-      if self.is_pretrained(name):
-        value = self.value(name)
-        digest.update(("%s %s %s\n" % (name, value.dtype.name,
-                                       list(value.shape))).encode("utf-8"))
-        digest.update(value.tobytes())
-    self._digest = digest.hexdigest()
+    if not self._digest:
+      self._digest = self._digest_of(filter(self.is_pretrained, self.shapes))
     return self._digest
+
+  def full_digest(self):
+    """str: the same over all there is."""
+    return self._digest_of(self.shapes)
+
+  def _digest_of(self, names):
+    digest = hashlib.sha256()
+    for name in sorted(names):
+      value = self.value(name)
+      digest.update(("%s %s %s\n" % (name, value.dtype.name,
+                                     list(value.shape))).encode("utf-8"))
+      digest.update(value.tobytes())
+    return digest.hexdigest()
 
 
 def describe_base(weights, path):

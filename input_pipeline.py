@@ -78,6 +78,9 @@ _CHUNK_EXAMPLES = 512
 # A temporary file that nobody has written to for so long is a dead process's.
 _STALE_SECONDS = 600
 
+# What says that a directory of records is complete.
+INDEX = "index.json"
+
 # What a stateless random number is for; keeps the streams of one seed apart.
 _EPOCH_ORDER, _WINDOW_ORDER = range(2)
 
@@ -269,6 +272,45 @@ def prepare(task, split, data_dir, tokenizer, max_seq_length, output_dir,
         "writable and have room" % (directory, reason)) from error
 
 
+def prepared_elsewhere(task, split, data_dir, tokenizer, max_seq_length,
+                       directory):
+  """The records that another process has prepared of the same inputs.
+
+  Args:
+    task, split, data_dir, tokenizer, max_seq_length: as for prepare. The
+      split's file need not be here; if it is, it must be the same.
+    directory: where they are; in a directory that the processes share.
+
+  Returns:
+    RecordSet.
+
+  Raises:
+    InputError: they are not here, or were made from something else.
+  """
+  records = _load(directory)
+  if records is None:
+    raise errors.InputError(
+        "%s, where another process has tokenized the %s examples, is not "
+        "complete here; output_dir must be one directory that all processes "
+        "share" % (directory, split.name))
+  path = os.path.join(data_dir, split.filename)
+  if not os.path.exists(path):
+    logging.info("%s is not here; taking the records in %s", path, directory)
+    return records
+  with open(os.path.join(directory, INDEX), encoding="utf-8") as source:
+    made_from = json.load(source)["made_from"]
+  inputs, _ = _shaping_inputs(task, split, data_dir, tokenizer, max_seq_length,
+                              made_from["examples_per_shard"])
+  inputs = json.loads(json.dumps(inputs))
+  for key, value in sorted(inputs.items()):
+    if made_from.get(key) != value:
+      raise errors.InputError(
+          "%s is not what the other processes have: its %s is %s here and %s "
+          "in %s; give all of them the same data" % (
+              path, key, value, made_from.get(key), directory))
+  return records
+
+
 def _shaping_inputs(task, split, data_dir, tokenizer, max_seq_length,
                     examples_per_shard):
   """Everything that shapes the records, as a JSON dict, and the file's lines.
@@ -420,14 +462,14 @@ def _write_index(directory, task, inputs):
            "examples": sum(shard["examples"] for shard in shards),
            "longest": max(shard["longest"] for shard in shards),
            "shards": shards}
-  with _written_whole(os.path.join(directory, "index.json")) as temporary:
+  with _written_whole(os.path.join(directory, INDEX)) as temporary:
     with open(temporary, "w", encoding="utf-8") as output:
       json.dump(index, output, sort_keys=True)
 
 
 def _load(directory):
   """Returns the RecordSet in `directory`, or None if it is not complete."""
-  path = os.path.join(directory, "index.json")
+  path = os.path.join(directory, INDEX)
   try:
     with open(path, encoding="utf-8") as source:
       index = json.load(source)

@@ -13,6 +13,7 @@ submission file, checkpoints and TensorBoard events. README.md lists them all.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -31,10 +32,12 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import checkpoints
+import distribution
 import errors
 import glue
 import input_pipeline
 import modeling
+import optimization
 import tokenization
 import training
 from training import create_model  # pylint: disable=unused-import
@@ -93,6 +96,10 @@ class RunConfig(object):
   export_full_checkpoint: Optional[str] = None
   save_best: bool = False
   early_stopping: int = 0
+  distribution: str = distribution.ONE_DEVICE
+  devices: Optional[str] = None
+  start_timeout: int = 600
+  heartbeat_timeout: float = 30.0
 
 
 _HELP = {
@@ -159,7 +166,23 @@ _HELP = {
                  "task's metric in best/, to be evaluated and predicted with.",
     "early_stopping": "With save_best: stop after so many evaluations without "
                       "a better one; 0: never.",
+    "distribution": "%s; the last takes the processes from TF_CONFIG, and "
+                    "output_dir must be one that all of them share." %
+                    ", ".join(distribution.DISTRIBUTIONS),
+    "devices": "As in gpu:0,gpu:1, or cpu:0,cpu:1 for parts of the CPU; "
+               "default for %s and %s: all GPUs, or else the CPU." %
+               distribution.DISTRIBUTIONS[1:],
+    "start_timeout": "With multi_worker: the seconds to wait for the other "
+                     "processes to start.",
+    "heartbeat_timeout": "With multi_worker: all stop when one of them gave no "
+                         "sign for so many seconds.",
 }
+
+# What each process of a run may have for itself; all else must agree. Of what
+# these paths lead to, the content is compared.
+_OWN = ("data_dir", "bert_config_file", "vocab_file", "output_dir", "task_spec",
+        "init_checkpoint", "task_checkpoint", "export_full_checkpoint",
+        "tokenize_workers", "devices", "start_timeout", "heartbeat_timeout")
 
 
 def define_flags():
@@ -501,21 +524,31 @@ def _check_without_base(config, found):
         (config.output_dir, precision, config.precision))
 
 
-def trained_weights(config):
+def trained_weights(config, group):
   """The Weights to evaluate: the first there is of task_checkpoint, the best
   with save_best, the newest in output_dir, and init_checkpoint."""
-  best = os.path.join(config.output_dir, BEST)
-  for path in (config.task_checkpoint,
-               best if config.save_best and os.path.isdir(best) else None,
-               checkpoints.newest(config.output_dir)):
-    if path:
-      return checkpoints.Weights.open(path, base=config.init_checkpoint,
-                                      force_base=config.force_base)
-  if config.init_checkpoint:
-    return checkpoints.Weights.open(config.init_checkpoint)
-  raise errors.InputError(
-      "%s has no checkpoint, and init_checkpoint is not given: there is "
-      "nothing to evaluate" % config.output_dir)
+
+  def in_output_dir():
+    best = os.path.join(config.output_dir, BEST)
+    if config.save_best and os.path.isdir(best):
+      return checkpoints.find(best)
+    return checkpoints.newest(config.output_dir)
+
+  path = config.task_checkpoint or group.shared_path(
+      config.output_dir, in_output_dir, ".index")
+  if path:
+    weights = checkpoints.Weights.open(path, base=config.init_checkpoint,
+                                       force_base=config.force_base)
+  elif config.init_checkpoint:
+    weights = checkpoints.Weights.open(config.init_checkpoint)
+  else:
+    raise errors.InputError(
+        "%s has no checkpoint, and init_checkpoint is not given: there is "
+        "nothing to evaluate" % config.output_dir)
+  if group.num_workers > 1:
+    group.same({"the weights to evaluate (their digest)":
+                    weights.full_digest()})
+  return weights
 
 
 # ------------------------------------------------------------------- the work
@@ -524,15 +557,51 @@ def trained_weights(config):
 def run(config):
   """Does what the config says.
 
-  Returns: dict, the evaluation's results by split name ("dev", "dev_mm").
+  Returns: dict, the evaluation's results by split name ("dev", "dev_mm"); empty
+    in a process that is not the chief.
 
   Raises: InputError.
   """
-  setup = set_up(config)
+  for name in ("start_timeout", "heartbeat_timeout"):
+    if not getattr(config, name) >= 1:
+      raise errors.InputError("%s is %g; it must be at least 1 second" %
+                              (name, getattr(config, name)))
+  with distribution.joined(
+      config.distribution, config.output_dir, config.start_timeout,
+      config.heartbeat_timeout) as cluster:
+    setup = set_up(config)
+    group = distribution.group_of(config.distribution, cluster, config.devices,
+                                  _in_common(config, setup))
+    if config.do_train and config.train_batch_size < group.num_replicas:
+      raise errors.InputError(
+          "train_batch_size is %d, over all devices, and there are %d devices; "
+          "give at least one example to each" %
+          (config.train_batch_size, group.num_replicas))
+    setup.record["schedule"]["replicas"] = group.num_replicas
+    return _work(config, setup, group)
+
+
+def _in_common(config, setup):
+  """What all processes of a run must agree in, a dict."""
+  code = hashlib.sha256()
+  for module in (modeling, training, input_pipeline, optimization, checkpoints):
+    with open(module.__file__, "rb") as source:
+      code.update(source.read())
+  words = hashlib.sha256("\n".join(setup.tokenizer.vocab).encode("utf-8"))
+  return dict(
+      {field.name: getattr(config, field.name)
+       for field in dataclasses.fields(RunConfig) if field.name not in _OWN},
+      bert_config=setup.record["bert_config"], task=setup.record["task"],
+      vocabulary=words.hexdigest()[:12], code=code.hexdigest()[:12],
+      tensorflow=tf.__version__)
+
+
+def _work(config, setup, group):
+  """Checks the output_dir, then trains, evaluates and predicts; as `run`."""
   # A run that has saved nothing yet leaves nothing to keep.
-  found = None
-  if checkpoints.newest(config.output_dir):
-    found = checkpoints.read_run_record(config.output_dir)
+  found = group.decide("the run in output_dir", lambda: (
+      checkpoints.read_run_record(config.output_dir)
+      if checkpoints.newest(config.output_dir) else None))
   records = [(found, config.output_dir)]
   if config.task_checkpoint:
     records.append((checkpoints.read_run_record(config.task_checkpoint),
@@ -552,39 +621,54 @@ def run(config):
                          (config.do_eval, setup.task.dev),
                          (config.do_predict, setup.task.test)):
     for split in splits if wanted else ():
-      _prepare(config, setup, split)
+      _prepare(config, setup, split, group)
   if config.do_train:
-    train(config, setup, found)
+    train(config, setup, found, group)
   results = {}
   if config.do_eval or config.do_predict or config.export_full_checkpoint:
-    weights = trained_weights(config)
-    if config.export_full_checkpoint in weights.prefixes:
-      raise errors.InputError(
-          "export_full_checkpoint is %s, which is what is exported; give "
-          "another prefix" % config.export_full_checkpoint)
-    if config.export_full_checkpoint:
-      training.export(setup.model, weights, config.export_full_checkpoint,
-                      config.init_shared_from)
+    weights = trained_weights(config, group)
+    if config.export_full_checkpoint and group.is_chief:
+      _export(config, setup, weights)
     if config.do_eval:
       for split in setup.task.dev:
-        results[split.name] = evaluate(config, setup, split, weights)
+        results[split.name] = evaluate(config, setup, split, weights, group)
     if config.do_predict:
       for split in setup.task.test:
-        predict(config, setup, split, weights)
-  return results
+        predict(config, setup, split, weights, group)
+  return results if group.is_chief else {}
 
 
-def _prepare(config, setup, split):
-  return input_pipeline.prepare(
-      setup.task, split, config.data_dir, setup.tokenizer,
-      config.max_seq_length, config.output_dir,
-      workers=config.tokenize_workers)
+def _export(config, setup, weights):
+  if config.export_full_checkpoint in weights.prefixes:
+    raise errors.InputError(
+        "export_full_checkpoint is %s, which is what is exported; give "
+        "another prefix" % config.export_full_checkpoint)
+  training.export(setup.model, weights, config.export_full_checkpoint,
+                  config.init_shared_from)
 
 
-def train(config, setup, found):
+def _prepare(config, setup, split, group):
+  """The split's RecordSet; of several processes the chief makes it."""
+  inputs = (setup.task, split, config.data_dir, setup.tokenizer,
+            config.max_seq_length)
+  made = []
+
+  def directory():
+    made.append(input_pipeline.prepare(*inputs, config.output_dir,
+                                       workers=config.tokenize_workers))
+    return os.path.dirname(made[0].paths[0])
+
+  shared = group.shared_path(config.output_dir, directory,
+                             os.sep + input_pipeline.INDEX)
+  return made[0] if made else input_pipeline.prepared_elsewhere(*inputs, shared)
+
+
+def train(config, setup, found, group):
   """Trains; `found` is the output_dir's run.json as it was, or None."""
   weights = _starting_weights(config, found, setup.record)
-  records = _prepare(config, setup, setup.task.train)
+  group.same({"init_checkpoint (its digest)":
+                  (setup.record["base"] or {}).get("sha256")})
+  records = _prepare(config, setup, setup.task.train, group)
   num_train_steps = int(
       records.num_examples / config.train_batch_size * config.num_train_epochs)
   if num_train_steps < 1:
@@ -593,24 +677,28 @@ def train(config, setup, found):
         "train_batch_size or raise num_train_epochs" %
         (records.num_examples, config.num_train_epochs,
          config.train_batch_size))
-  logging.info("training: %d examples, %d steps of %d", records.num_examples,
-               num_train_steps, config.train_batch_size)
-  if not found or checkpoints.step_of(
-      checkpoints.newest(config.output_dir)) < num_train_steps:
+  logging.info("training: %d examples, %d steps of %d on %d device(s)",
+               records.num_examples, num_train_steps, config.train_batch_size,
+               group.num_replicas)
+  if group.is_chief and (not found or checkpoints.step_of(
+      checkpoints.newest(config.output_dir)) < num_train_steps):
     # Only of a run that trains: the record is of what was trained with.
     _log_changes(found, setup.record)
     checkpoints.write_run_record(config.output_dir, setup.record)
-  listeners = [_KeepBest(config, setup)] if config.save_best else []
+  listeners = ([_KeepBest(config, setup, group.alone())]
+               if config.save_best and group.is_chief else [])
   for listener in listeners:
     listener.catch_up()
-  if not any(listener.has_stopped() for listener in listeners):
+  if not group.decide("stopped early", lambda: any(
+      listener.has_stopped() for listener in listeners)):
     training.train(
         setup.model, _train_spec(config, num_train_steps), records, weights,
-        config.output_dir, init_shared_from=config.init_shared_from,
+        config.output_dir, group, init_shared_from=config.init_shared_from,
         listeners=listeners)
-  task = os.path.join(config.output_dir, TASK)
-  size = checkpoints.write_task(task, config.output_dir)
-  logging.info("task checkpoint: %s, %.1f MB", task, size / 1e6)
+  if group.is_chief:
+    task = os.path.join(config.output_dir, TASK)
+    size = checkpoints.write_task(task, config.output_dir)
+    logging.info("task checkpoint: %s, %.1f MB", task, size / 1e6)
 
 
 def _train_spec(config, num_train_steps):
@@ -634,9 +722,10 @@ class _KeepBest(tf.train.CheckpointSaverListener):
   The scores are on disk, so that a run that is killed goes on with them.
   """
 
-  def __init__(self, config, setup):
+  def __init__(self, config, setup, group):
     self._config = config
     self._setup = setup
+    self._group = group
     self._metric = "eval_" + setup.task.main_metric
     self._path = os.path.join(config.output_dir, DEV_SCORES)
     self._best = os.path.join(config.output_dir, BEST)
@@ -656,7 +745,7 @@ class _KeepBest(tf.train.CheckpointSaverListener):
       shutil.rmtree(self._best, ignore_errors=True)  # of an earlier run
     weights = checkpoints.Weights.open(
         checkpoints.newest(config.output_dir), base=config.init_checkpoint)
-    results, _ = _score(config, self._setup, split, weights)
+    results, _ = _score(config, self._setup, split, weights, self._group)
     _write_eval_summary(config.output_dir, split, results)
     score = results[self._metric]
     # The best one's own record, not the list: a kill can come between the two.
@@ -688,12 +777,17 @@ class _KeepBest(tf.train.CheckpointSaverListener):
       return []
 
 
-def _score(config, setup, split, weights):
-  """(dict of metric name -> float, the number of examples) of one split."""
-  records = _prepare(config, setup, split)
+def _score(config, setup, split, weights, group):
+  """(dict of metric name -> float, the number of examples) of one split.
+
+  (None, the number) in a process that is not the chief.
+  """
+  records = _prepare(config, setup, split, group)
   predictions = training.predict(
-      setup.model, records, weights, config.eval_batch_size, seed=config.seed,
-      init_shared_from=config.init_shared_from)
+      setup.model, records, weights, config.eval_batch_size, group,
+      seed=config.seed, init_shared_from=config.init_shared_from)
+  if predictions is None:
+    return None, records.num_examples
   loss = float(np.mean(predictions.losses, dtype=np.float64))
   return dict(
       glue.compute_metrics(setup.task, predictions.labels,
@@ -703,13 +797,15 @@ def _score(config, setup, split, weights):
   ), records.num_examples
 
 
-def evaluate(config, setup, split, weights):
-  """Evaluates one split and writes eval_results<suffix>.txt.
+def evaluate(config, setup, split, weights, group):
+  """Evaluates one split; the chief writes eval_results<suffix>.txt.
 
-  Returns: dict of metric name -> float.
+  Returns: dict of metric name -> float; None if not the chief.
   """
   began = time.monotonic()
-  results, num_examples = _score(config, setup, split, weights)
+  results, num_examples = _score(config, setup, split, weights, group)
+  if results is None:
+    return None
   path = os.path.join(config.output_dir, "eval_results%s.txt" % split.suffix)
   logging.info("%s: %d examples in %.1f s", split.name, num_examples,
                time.monotonic() - began)
@@ -731,12 +827,15 @@ def _write_eval_summary(output_dir, split, results):
   writer.close()
 
 
-def predict(config, setup, split, weights):
+def predict(config, setup, split, weights, group):
   """Predicts one split: test_results<suffix>.tsv and the submission file."""
-  records = _prepare(config, setup, split)
-  outputs = training.predict(
-      setup.model, records, weights, config.predict_batch_size,
-      seed=config.seed, init_shared_from=config.init_shared_from).outputs
+  records = _prepare(config, setup, split, group)
+  predictions = training.predict(
+      setup.model, records, weights, config.predict_batch_size, group,
+      seed=config.seed, init_shared_from=config.init_shared_from)
+  if predictions is None:
+    return
+  outputs = predictions.outputs
   paths = [os.path.join(config.output_dir, name)
            for name in ("test_results%s.tsv" % split.suffix, split.submission)]
   with errors.reported():

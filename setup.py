@@ -7,11 +7,14 @@ the files beside this one and with what these import.
 # Every top-level module that is not a test.
 MODULES = [
     "checkpoints",
+    "cluster",
     "convert_hf_checkpoint",
     "count_parameters",
+    "distribution",
     "errors",
     "glue",
     "input_pipeline",
+    "launch_local",
     "metrics",
     "modeling",
     "optimization",
@@ -37,6 +40,7 @@ REQUIREMENTS = [
 # The commands that are installed.
 CONSOLE_SCRIPTS = [
     "adapter-bert = run_classifier:entry_point",
+    "adapter-bert-local = launch_local:entry_point",
     "adapter-bert-predict = predict_tasks:entry_point",
 ]
 

@@ -1,7 +1,8 @@
 """Training, evaluation and prediction of a classifier on BERT with adapters.
 
 Graph mode on a `tf.distribute` strategy, TensorFlow's own session, saver and
-hooks. No flags: run_classifier.py, the tests and the benchmarks call this.
+hooks; one training step for one device, several, and several processes. No
+flags: run_classifier.py, the tests and the benchmarks call this.
 
     model = ModelSpec(config, num_labels=2)
     train(model, TrainSpec(num_train_steps=100), records, weights, output_dir)
@@ -31,6 +32,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import checkpoints
+import distribution
 import errors
 import glue
 import input_pipeline
@@ -271,7 +273,13 @@ def _seeded_variables(seed):
 
 
 def _per_replica(strategy, dataset, step_fn):
-  """Runs `step_fn(batch)` on every replica's share of a dataset's batches.
+  """Runs `step_fn(batch)` on each of this process's replicas.
+
+  Args:
+    strategy: tf.distribute.Strategy.
+    dataset: of this process's rows of each batch; each replica gets an equal
+      share of them.
+    step_fn: function.
 
   Returns: (what step_fn returned, on each replica; the op that starts the
     dataset).
@@ -279,10 +287,33 @@ def _per_replica(strategy, dataset, step_fn):
   if strategy.num_replicas_in_sync == 1:
     iterator = tf.data.make_initializable_iterator(dataset)
   else:
-    iterator = strategy.experimental_distribute_dataset(
-        dataset).make_initializable_iterator()
+    # Not experimental_distribute_dataset: it divides by the replicas of all
+    # processes, and this process's rows are cut already; and its processes ask
+    # each other at every step whether the data has ended.
+    parts = _cut(dataset, len(strategy.extended.worker_devices))
+    iterator = strategy.make_input_fn_iterator(lambda context: parts)
   outputs = strategy.run(step_fn, args=(iterator.get_next(),))
   return outputs, iterator.initializer
+
+
+def _cut(dataset, parts):
+  """Each batch as so many batches of equal size, one after the other."""
+  if parts == 1:
+    return dataset
+
+  def cut(batch):
+    return tf.data.Dataset.from_tensor_slices({
+        name: tf.reshape(rows, tf.concat([[parts, -1], tf.shape(rows)[1:]], 0))
+        for name, rows in batch.items()})
+
+  def shaped(batch):
+    for name, rows in batch.items():
+      known = shapes[name].as_list()
+      rows.set_shape([known[0] and known[0] // parts] + known[1:])
+    return batch
+
+  shapes = {name: spec.shape for name, spec in dataset.element_spec.items()}
+  return dataset.flat_map(cut).map(shaped)
 
 
 def _replica_id():
@@ -317,7 +348,7 @@ def log_trained(tuning, trained, variables):
 # -------------------------------------------------------------------- training
 
 
-def train(model, spec, records, weights, output_dir, strategy=None,
+def train(model, spec, records, weights, output_dir, group=None,
           init_shared_from=None, listeners=()):
   """Trains up to spec.num_train_steps, from the newest checkpoint if there is.
 
@@ -331,17 +362,18 @@ def train(model, spec, records, weights, output_dir, strategy=None,
     records: input_pipeline.RecordSet.
     weights: checkpoints.Weights that the run starts from, or None for random
       ones.
-    output_dir: str.
-    strategy: tf.distribute.Strategy; None: one device.
+    output_dir: str; of several processes only the chief writes to it.
+    group: distribution.Group; None: one device.
     init_shared_from: see checkpoints.match.
-    listeners: tf.train.CheckpointSaverListeners.
+    listeners: tf.train.CheckpointSaverListeners, called in the chief.
 
   Returns: int, the global step at the end.
 
   Raises: InputError; among others if the loss is not finite.
   """
-  strategy = strategy or tf.distribute.get_strategy()
-  latest = checkpoints.newest(output_dir)
+  group = group or distribution.one_device()
+  latest = group.shared_path(
+      output_dir, lambda: checkpoints.newest(output_dir), ".index")
   start_step = checkpoints.step_of(latest) if latest else 0
   if start_step >= spec.num_train_steps:
     logging.info("%s has done %d steps of %d already; nothing to train",
@@ -350,32 +382,54 @@ def train(model, spec, records, weights, output_dir, strategy=None,
   if latest:
     logging.info("going on from %s, step %d of %d", latest, start_step,
                  spec.num_train_steps)
-  with tf.Graph().as_default(), strategy.scope():
+  with tf.Graph().as_default(), group.strategy.scope():
     dataset = input_pipeline.train_dataset(
         records, spec.batch_size,
         min(records.max_length, model.bert_config.max_position_embeddings),
         spec.seed, start_step=start_step, bucket_window=spec.bucket_window,
-        row_multiple=strategy.num_replicas_in_sync)
-    graph = train_graph(model, spec, dataset, strategy)
+        row_multiple=group.num_replicas, worker_index=group.rank,
+        num_workers=group.num_workers)
+    graph = train_graph(model, spec, dataset, group.strategy)
     scaffold, saved = _scaffold(graph, weights, model.bert_config, spec,
                                 init_shared_from)
     if latest:
       _check_resumable(latest, saved)
-    report = _ReportHook(graph, spec, output_dir)
-    saving = _CheckpointHook(output_dir, spec, scaffold, listeners)
-    # Not MonitoredTrainingSession: it restores what the `checkpoint` file names,
-    # which may be another than `latest`, and runs its saving hook first.
-    creator = tf.train.ChiefSessionCreator(
-        scaffold, config=session_config(), checkpoint_filename_with_path=latest)
-    # The report first: it stops at a bad loss, before that is saved.
-    with tf.train.MonitoredSession(creator, hooks=[
-        tf.train.StopAtStepHook(last_step=spec.num_train_steps), report,
-        saving]) as session:
+    hooks = _hooks(graph, spec, group, scaffold, output_dir, listeners)
+    # Not MonitoredTrainingSession: it restores what the `checkpoint` file
+    # names, which may be another than `latest`, and runs its saving hook first.
+    # Nor MonitoredSession: when another process is lost, it starts again alone.
+    with group.connected(), tf.train.SingularMonitoredSession(
+        hooks, scaffold, master=group.target,
+        config=group.configured(session_config()),
+        checkpoint_filename_with_path=latest) as session:
       # Those of earlier starts count towards keep_checkpoint_max.
       scaffold.saver.recover_last_checkpoints(checkpoints.numbered(output_dir))
-      while not session.should_stop():
-        session.run(graph.train_op)
+      for _ in range(start_step, spec.num_train_steps):
+        if not session.should_stop():
+          session.run(graph.train_op)
+  # Nobody leaves while another one may still wait for its last all-reduce.
+  group.barrier("trained")
+  if not group.is_chief:
+    return spec.num_train_steps
   return checkpoints.step_of(checkpoints.newest(output_dir))
+
+
+def _hooks(graph, spec, group, scaffold, output_dir, listeners):
+  """The hooks of the training session; arguments as in `train`, and its graph.
+
+  A run of the session that a process makes for itself must not contain an
+  all-reduce, nor the broadcast of an initial value: the processes count such
+  runs, and must all make the same ones. TensorFlow's StopAtStepHook does.
+  """
+  # The report first: it stops at a bad loss, before that is saved.
+  hooks = [_ReportHook(graph, spec, output_dir if group.is_chief else None)]
+  together = _StopTogetherHook(graph) if group.num_workers > 1 else None
+  if together:
+    hooks.append(together)
+  if group.is_chief:
+    hooks.append(
+        _CheckpointHook(output_dir, spec, scaffold, listeners, together))
+  return hooks
 
 
 @dataclasses.dataclass
@@ -385,6 +439,8 @@ class TrainGraph(object):
   loss: Any  # float scalar, the batch's mean before the update
   learning_rate: Any  # float scalar, of the same step
   global_step: Any
+  wants_stop: Any  # bool scalar, fed: whether this process wants to stop
+  stops: Any  # float scalar: above 0 if any of the processes does
   variables: Sequence[Any]  # the model's
   trained: Sequence[Any]
   start_data: Any  # the op that starts the data at the first step to do
@@ -396,11 +452,13 @@ def train_graph(model, spec, dataset, strategy):
   Args:
     model: ModelSpec.
     spec: TrainSpec.
-    dataset: tf.data.Dataset of batches, as input_pipeline.train_dataset's.
+    dataset: tf.data.Dataset of batches, as input_pipeline.train_dataset's; this
+      process's rows of them.
     strategy: tf.distribute.Strategy, whose scope is open.
 
   Returns: TrainGraph.
   """
+  wants_stop = tf.placeholder_with_default(False, [], name="wants_stop")
   global_step = tf.train.get_or_create_global_step()
 
   def step_fn(batch):
@@ -418,17 +476,18 @@ def train_graph(model, spec, dataset, strategy):
     rate = optimization.learning_rate_at(
         step, spec.learning_rate, spec.num_train_steps, spec.num_warmup_steps)
     with tf.control_dependencies([train_op]):
-      return tf.identity(loss), tf.identity(rate)
+      return tf.stack([loss, tf.cast(wants_stop, loss.dtype)]), rate
 
-  (loss, rate), start_data = _per_replica(strategy, dataset, step_fn)
-  loss = strategy.reduce(tf.distribute.ReduceOp.SUM, loss, axis=None)
+  (sums, rate), start_data = _per_replica(strategy, dataset, step_fn)
+  loss, stops = tf.unstack(
+      strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None))
   rate = strategy.experimental_local_results(rate)[0]
   trained = model.tuning.variables()
   log_trained(model.tuning, trained, _model_variables())
   return TrainGraph(
       train_op=tf.group(loss, rate), loss=loss, learning_rate=rate,
-      global_step=global_step, variables=_model_variables(), trained=trained,
-      start_data=start_data)
+      global_step=global_step, wants_stop=wants_stop, stops=stops,
+      variables=_model_variables(), trained=trained, start_data=start_data)
 
 
 def _scaffold(graph, weights, config, spec, init_shared_from):
@@ -495,7 +554,7 @@ def session_config():
 class _CheckpointHook(tf.train.CheckpointSaverHook):
   """Saves every so many steps, and every so many seconds whatever the steps."""
 
-  def __init__(self, output_dir, spec, scaffold, listeners):
+  def __init__(self, output_dir, spec, scaffold, listeners, together=None):
     super().__init__(output_dir, save_steps=spec.save_checkpoints_steps,
                      scaffold=scaffold,
                      checkpoint_basename=checkpoints.CHECKPOINT_NAME,
@@ -503,15 +562,37 @@ class _CheckpointHook(tf.train.CheckpointSaverHook):
     # The class takes one of the two; its timer can be asked for both.
     self._timer = _EitherTimer(spec.save_checkpoints_steps,
                                spec.save_checkpoints_secs)
+    self._together = together  # _StopTogetherHook
+
+  def begin(self):
+    super().begin()
+    # Not the class's own: that contains the initial value, see _hooks.
+    self._global_step_tensor = tf.train.get_global_step()
 
   def _save(self, session, step):
     try:
-      return super()._save(session, step)
+      stop = super()._save(session, step)
     except tf.errors.OpError as error:
       raise errors.InputError(
           "the checkpoint of step %d cannot be written: %s; the one before is "
           "still there, run again to go on from it" %
           (step, error.message.split("\n")[0])) from error
+    if stop and self._together:
+      self._together.wanted = True
+      return False
+    return stop
+
+  def _is_one_too_many(self):
+    """Whether the last step was only there to tell the others to stop."""
+    return self._together is not None and self._together.wanted
+
+  def after_run(self, run_context, run_values):
+    if not self._is_one_too_many():
+      super().after_run(run_context, run_values)
+
+  def end(self, session):
+    if not self._is_one_too_many():
+      super().end(session)
 
   def after_create_session(self, session, coord):
     # Not the class's own: that writes the graph into the event file (10 MB for
@@ -541,8 +622,30 @@ class _EitherTimer(tf.train.SecondOrStepTimer):
     return super().update_last_triggered_step(step)
 
 
+class _StopTogetherHook(tf.train.SessionRunHook):
+  """Stops all processes in the same step, if `wanted` is set in one of them.
+
+  One that stopped by itself would leave the others waiting for its gradients.
+  """
+
+  def __init__(self, graph):
+    self._graph = graph
+    self.wanted = False
+
+  def before_run(self, run_context):
+    return tf.train.SessionRunArgs(
+        self._graph.stops, {self._graph.wants_stop: self.wanted})
+
+  def after_run(self, run_context, run_values):
+    if run_values.results > 0:
+      run_context.request_stop()
+
+
 class _ReportHook(tf.train.SessionRunHook):
-  """Progress for people, scalars for TensorBoard, a stop at a bad loss."""
+  """Progress for people, scalars for TensorBoard, a stop at a bad loss.
+
+  Without an output_dir only the last: all processes see the same loss.
+  """
 
   SUMMARY_STEPS = 20
 
@@ -554,7 +657,8 @@ class _ReportHook(tf.train.SessionRunHook):
     self._interval = 0.5 if self._tty else 10.0
 
   def begin(self):
-    self._writer = tf.summary.FileWriterCache.get(self._output_dir)
+    self._writer = (self._output_dir and
+                    tf.summary.FileWriterCache.get(self._output_dir))
     self._began = self._last = None
 
   def before_run(self, run_context):
@@ -578,6 +682,8 @@ class _ReportHook(tf.train.SessionRunHook):
           "learning_rate (it is %g), a longer warm-up (warmup_proportion), or "
           "look for extreme scores in the data" %
           (loss, self._step - 1, self._spec.learning_rate))
+    if not self._writer:
+      return
     now = time.monotonic()
     done = self._step >= self._spec.num_train_steps
     if self._step % self.SUMMARY_STEPS == 0 or done:
@@ -609,7 +715,8 @@ class _ReportHook(tf.train.SessionRunHook):
       logging.info("%s", text)
 
   def end(self, session):
-    self._writer.flush()
+    if self._writer:
+      self._writer.flush()
 
 
 def scalar_summary(scalars):
@@ -627,21 +734,21 @@ def _duration(seconds):
 # ------------------------------------------------- evaluation and prediction
 
 
-def predict(model, records, weights, batch_size=32, strategy=None, seed=0,
+def predict(model, records, weights, batch_size=32, group=None, seed=0,
             init_shared_from=None):
   """Runs a model over every example of a record set, once.
 
   The arguments are those of `predictor`.
 
-  Returns: Predictions.
+  Returns: Predictions; None in a process that is not the chief.
   """
-  with predictor(model, records, weights, batch_size, strategy, seed,
+  with predictor(model, records, weights, batch_size, group, seed,
                  init_shared_from) as run:
     return run()
 
 
 @contextlib.contextmanager
-def predictor(model, records, weights, batch_size=32, strategy=None, seed=0,
+def predictor(model, records, weights, batch_size=32, group=None, seed=0,
               init_shared_from=None):
   """Inside, a model with its weights that can run over a record set often.
 
@@ -651,28 +758,32 @@ def predictor(model, records, weights, batch_size=32, strategy=None, seed=0,
     weights: checkpoints.Weights with all of the model's variables. Adapters and
       head may be missing; they are then new, and useless: it says so.
     batch_size: int; results do not depend on it.
-    strategy: tf.distribute.Strategy; None: one device.
+    group: distribution.Group; None: one device.
     seed: int, for what is new.
     init_shared_from: see checkpoints.match.
 
   Yields: function of feed_dict (dict of placeholder to value, or None) to
-    Predictions of every example.
+    Predictions of every example; to None in a process that is not the chief.
   """
-  strategy = strategy or tf.distribute.get_strategy()
+  group = group or distribution.one_device()
+  strategy = group.local  # Each process predicts its rows, without the others.
   with tf.Graph().as_default(), strategy.scope():
     dataset = input_pipeline.eval_dataset(
         records, batch_size,
         min(records.max_length, model.bert_config.max_position_embeddings),
-        row_multiple=strategy.num_replicas_in_sync)
+        row_multiple=strategy.num_replicas_in_sync * group.num_workers,
+        worker_index=group.rank, num_workers=group.num_workers)
 
     def step_fn(batch):
       with _seeded_variables(seed):
         _, losses, _, probabilities = build(model, False, batch)
-      return probabilities, batch["label_ids"], losses, batch["example_index"]
+      return {"outputs": probabilities, "labels": batch["label_ids"],
+              "losses": losses, "index": batch["example_index"]}
 
     replicas, start_data = _per_replica(strategy, dataset, step_fn)
-    outputs = [tf.concat(strategy.experimental_local_results(value), axis=0)
-               for value in replicas]
+    outputs = {
+        name: tf.concat(strategy.experimental_local_results(value), axis=0)
+        for name, value in replicas.items()}
     variables = _model_variables()
     found = checkpoints.match(variables, weights, model.bert_config,
                               init_shared_from)
@@ -690,7 +801,8 @@ def predictor(model, records, weights, batch_size=32, strategy=None, seed=0,
     init = [tf.variables_initializer(variables)]
     with tf.control_dependencies(init):
       load = checkpoints.load_ops(variables, found, weights)
-    with tf.Session(config=session_config()) as session:
+    config = group.alone().configured(session_config())
+    with tf.Session(config=config) as session:
       try:
         session.run([init, load])
       except tf.errors.OpError:
@@ -699,7 +811,8 @@ def predictor(model, records, weights, batch_size=32, strategy=None, seed=0,
 
       def run(feed_dict=None):
         session.run(start_data)
-        return _collect(session, outputs, records.num_examples, feed_dict)
+        parts = group.gather(_all_batches(session, outputs, feed_dict))
+        return parts and _in_order(parts, records.num_examples)
 
       yield run
 
@@ -723,17 +836,27 @@ def export(model, weights, prefix, init_shared_from=None):
   checkpoints.export_full(prefix, found, weights)
 
 
-def _collect(session, outputs, num_examples, feed_dict=None):
-  """Runs to the end of the data and puts the rows in the file's order."""
-  parts = []
+def _all_batches(session, outputs, feed_dict):
+  """Runs to the end of the data: a dict of arrays, the rows as they come."""
+  batches = []
   while True:
     try:
-      parts.append(session.run(outputs, feed_dict))
+      batches.append(session.run(outputs, feed_dict))
     except tf.errors.OutOfRangeError:
-      break
-  probabilities, labels, losses, index = [np.concatenate(p)
-                                          for p in zip(*parts)]
+      return _joined(batches)
+
+
+def _joined(parts):
+  """One dict of arrays of a list of them."""
+  return {name: np.concatenate([part[name] for part in parts])
+          for name in parts[0]}
+
+
+def _in_order(parts, num_examples):
+  """Predictions in the file's order, of the processes' dicts of arrays."""
+  rows = _joined(parts)
+  index = rows.pop("index")
   order = np.argsort(index, kind="stable")[-num_examples:]
   if list(index[order]) != list(range(num_examples)):
     raise ValueError("an example was lost or came twice")
-  return Predictions(probabilities[order], labels[order], losses[order])
+  return Predictions(**{name: value[order] for name, value in rows.items()})

@@ -10,6 +10,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import checkpoints
+import distribution
 import errors
 import glue
 import input_pipeline
@@ -69,10 +70,10 @@ def spec_of(dropout=0.0, **fields):
                             head_dropout_prob=dropout, **fields)
 
 
-def train(model, records, weights, output_dir, strategy=None, **changes):
+def train(model, records, weights, output_dir, group=None, **changes):
   """The values in the last checkpoint, by name."""
   training.train(model, dataclasses.replace(SPEC, **changes), records, weights,
-                 str(output_dir), strategy)
+                 str(output_dir), group)
   held = checkpoints.Weights([checkpoints.newest(str(output_dir))])
   return {name: held.value(name) for name in held.shapes}
 
@@ -227,17 +228,14 @@ def test_compiled_chains_change_only_rounding(records, weights, undisturbed,
 def test_mirrored_replicas_train_as_one_device(records, weights, tmp_path,
                                                replicas):
   # A batch of 4 does not divide by 3: rows of weight 0 fill it up.
-  cpus = ["/cpu:%d" % i for i in range(replicas)]
+  group = distribution.mirrored(",".join("cpu:%d" % i for i in range(replicas)))
+  assert group.num_replicas == replicas
   one = train(spec_of(), records, weights, tmp_path / "one")
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(training, "session_config", lambda: tf.ConfigProto(
-        allow_soft_placement=True, device_count={"CPU": replicas}))
-    strategy = tf.distribute.MirroredStrategy(cpus)
-    several = train(spec_of(), records, weights, tmp_path / "several", strategy)
-    predicted = training.predict(
-        spec_of(), records, checkpoints.Weights(
-            weights.prefixes + [checkpoints.newest(str(tmp_path / "several"))]),
-        batch_size=5, strategy=strategy)
+  several = train(spec_of(), records, weights, tmp_path / "several", group)
+  predicted = training.predict(
+      spec_of(), records, checkpoints.Weights(
+          weights.prefixes + [checkpoints.newest(str(tmp_path / "several"))]),
+      batch_size=5, group=group)
   assert_equal(several, one, atol=1e-4)
   losses = scalars(tmp_path / "one", "loss")
   for step, loss in scalars(tmp_path / "several", "loss").items():
