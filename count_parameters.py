@@ -148,29 +148,34 @@ Trained = collections.namedtuple(
 Method = collections.namedtuple("Method", "label tune choices")
 
 
-def count(config, adapter_sizes=(), num_labels=2):
+def count(config, adapter_sizes=(), num_labels=2, adapter_layers=None):
   """Builds a model's graph and counts.
 
   Args:
     config: modeling.BertConfig.
     adapter_sizes: ints >= 1, the sizes that can be asked for afterwards.
     num_labels: int, the head's.
+    adapter_layers: the indices of the layers with adapters; None: all.
 
   Returns: Counts. The same arguments build only once in a process.
   """
   return _count(config.to_json_string(), tuple(sorted(set(adapter_sizes))),
-                num_labels)
+                num_labels,
+                None if adapter_layers is None else tuple(adapter_layers))
 
 
 @functools.lru_cache(maxsize=None)
-def _count(config_json, adapter_sizes, num_labels):
+def _count(config_json, adapter_sizes, num_labels, adapter_layers):
   config = modeling.BertConfig.from_dict(json.loads(config_json))
   scopes = []
 
   def adapters_of_every_size(tensor):
     # All sizes in one graph, side by side: a layer is slow to build and an
     # adapter is not. The second call in each layer is its feed-forward half.
+    layer = len(scopes) // 2
     scopes.append(tf.get_variable_scope().name.split("/")[2])
+    if adapter_layers is not None and layer not in adapter_layers:
+      return tensor
     for size in adapter_sizes:
       with tf.variable_scope("size_%d" % size):
         modeling.feedforward_adapter(tensor, hidden_size=size)

@@ -143,13 +143,16 @@ OWN_ADAPTERS = {"share_parameter_across_layers": True, "layers_per_group": 2,
                 "share_adapters": False}
 
 
-@pytest.mark.parametrize("sharing, tune, top_n", [
-    (sharing, tune, None)
+@pytest.mark.parametrize("sharing, tune, top_n, adapter_layers", [
+    (sharing, tune, None, None)
     for sharing in (NOT_SHARED, SHARED_BY_ALL, OWN_ADAPTERS)
     for tune in ("adapters", "full", "layer_norm", "head", "adapters+head")
-] + [(NOT_SHARED, "top_n", 1), (NOT_SHARED, "top_n", 3)])
-def test_trained_are_the_variables_that_the_optimizer_gets(sharing, tune,
-                                                           top_n):
+] + [(NOT_SHARED, "top_n", 1, None), (NOT_SHARED, "top_n", 3, None)] + [
+    (sharing, "adapters", None, layers)
+    for sharing in (NOT_SHARED, SHARED_BY_ALL, OWN_ADAPTERS)
+    for layers in ([1], [0, 2])])
+def test_trained_are_the_variables_that_the_optimizer_gets(
+    sharing, tune, top_n, adapter_layers):
   """The graph of all sizes at once counts as the graph of one size does."""
   config = tiny_config(embedding_size=4, **sharing)
   tuning = modeling.Tuning(tune, top_n, 3)
@@ -157,11 +160,12 @@ def test_trained_are_the_variables_that_the_optimizer_gets(sharing, tune,
   with tf.Graph().as_default():
     model = modeling.BertModel(
         config, True, tf.placeholder(tf.int32, [None, 6]),
-        adapter_fn=size and (
+        adapter_layers=adapter_layers, adapter_fn=size and (
             lambda x: modeling.feedforward_adapter(x, hidden_size=size)))
     modeling.classifier_head(model.get_pooled_output(), 3, True)
     expected = sum(v.shape.num_elements() for v in tuning.variables())
-  trained = count_parameters.count(config, [2, 5], 3).trained(tuning, size)
+  counts = count_parameters.count(config, [2, 5], 3, adapter_layers)
+  trained = counts.trained(tuning, size)
   assert trained.parameters + trained.head == expected
   assert trained.head == 3 * 8 + 3
 

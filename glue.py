@@ -65,6 +65,11 @@ _REGRESSION_METRICS = {
 }
 
 
+def best_of(metric):
+  """What picks the best of a metric's values: `max`, or `min` for an error."""
+  return min if metric == "mean_squared_error" else max
+
+
 @dataclasses.dataclass(frozen=True)
 class InputExample:
   """One row of a data file.

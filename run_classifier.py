@@ -727,6 +727,7 @@ class _KeepBest(tf.train.CheckpointSaverListener):
     self._setup = setup
     self._group = group
     self._metric = "eval_" + setup.task.main_metric
+    self._best_of = glue.best_of(setup.task.main_metric)
     self._path = os.path.join(config.output_dir, DEV_SCORES)
     self._best = os.path.join(config.output_dir, BEST)
     checkpoints.recover_task(self._best)
@@ -752,9 +753,11 @@ class _KeepBest(tf.train.CheckpointSaverListener):
     best = (checkpoints.read_run_record(self._best) or {}).get(
         "dev", {}).get(self._metric)
     scores.append((int(global_step_value), score))
+    is_best = best is None or (
+        score != best and score == self._best_of(score, best))
     logging.info("step %d: %s %.4f%s", global_step_value, self._metric, score,
-                 ", the best so far" if best is None or score > best else "")
-    if best is None or score > best:
+                 ", the best so far" if is_best else "")
+    if is_best:
       checkpoints.write_task(self._best, config.output_dir, {"dev": results})
     glue.write_text_atomically(self._path, [json.dumps(scores) + "\n"])
     return self.has_stopped()
@@ -763,7 +766,9 @@ class _KeepBest(tf.train.CheckpointSaverListener):
     """Whether early_stopping's number of evaluations brought nothing better."""
     scores = [score for _, score in self._read()]
     patience = self._config.early_stopping
-    since = len(scores) - 1 - scores.index(max(scores)) if scores else 0
+    since = 0
+    if scores:
+      since = len(scores) - 1 - scores.index(self._best_of(scores))
     if not patience or since < patience:
       return False
     logging.info("no better score in %d evaluations: stopping early", since)

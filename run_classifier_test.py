@@ -340,6 +340,22 @@ def test_save_best_keeps_the_best_and_stops_early(files, tmp_path):
   assert checkpoints.step_of(checkpoints.newest(str(tmp_path))) == steps
 
 
+def test_the_best_of_an_error_is_the_least(files, tmp_path):
+  files.table("warm/train.tsv", "text score", [
+      [SENTENCES[i % 6], "%d" % (i % 6)] for i in range(8)])
+  spec = files.write("warm.json", [json.dumps({
+      "name": "Warm", "score_range": [0, 5], "metrics": ["mean_squared_error"],
+      "columns": {"text_a": 0, "label": 1}, "header": True,
+      "train": "train.tsv", "dev": "train.tsv"})])
+  results = files.run(None, tmp_path, task_spec=spec, do_train=True,
+                      do_eval=True, data_dir=files.path("warm"), save_best=True,
+                      num_train_epochs=6, save_checkpoints_steps=2)
+  with open(str(tmp_path / "dev_scores.json"), encoding="utf-8") as source:
+    scores = [score for _, score in json.load(source)]
+  assert min(scores) < scores[0]  # else there would be nothing to choose
+  assert results["dev"]["eval_mean_squared_error"] == min(scores)
+
+
 # ------------------------------------------------------------ layer sharing
 
 

@@ -42,6 +42,7 @@ CONSOLE_SCRIPTS = [
     "adapter-bert = run_classifier:entry_point",
     "adapter-bert-local = launch_local:entry_point",
     "adapter-bert-predict = predict_tasks:entry_point",
+    "adapter-bert-sweep = sweep:entry_point",
 ]
 
 EXTRAS = {
