@@ -442,12 +442,7 @@ class Match(object):
   leftover: List[str]
 
 
-def _own_name(variable):
-  return variable.op.name
-
-
-def match(variables, weights, config, init_shared_from=None,
-          name_of=_own_name):
+def match(variables, weights, config, init_shared_from=None):
   """Accounts for every variable of a model.
 
   Adapters and the head may be missing from the checkpoint, and a head of
@@ -462,22 +457,32 @@ def match(variables, weights, config, init_shared_from=None,
     init_shared_from: None; or "first" or "mean", to start layers that share
       their variables from the first, or the mean, of the layers of a plain
       BERT that each of them stands for.
-    name_of: function from a variable to its name in checkpoints, for graphs
-      with several models.
 
-  Returns: Match, of the names in checkpoints.
+  Returns: Match.
 
   Raises: InputError, one line, saying what is missing, left over or of another
     shape.
   """
+  return match_shapes(
+      collections.OrderedDict((v.op.name, v.shape.as_list())
+                              for v in variables),
+      set(v.op.name for v in tf.get_collection(modeling.ADAPTERS)),
+      weights, config, init_shared_from)
+
+
+def match_shapes(shapes, adapters, weights, config, init_shared_from=None):
+  """`match` without a graph.
+
+  Args:
+    shapes: dict of name -> list of ints, the model's variables.
+    adapters: the names of those in adapters.
+    weights, config, init_shared_from: as for `match`.
+  """
   _refuse_google_albert(weights)
-  adapters = set(name_of(v) for v in tf.get_collection(modeling.ADAPTERS))
-  sources = _sources([name_of(v) for v in variables], adapters, weights, config,
-                     init_shared_from)
+  sources = _sources(shapes, adapters, weights, config, init_shared_from)
   _check_layers(sources, weights, config, init_shared_from)
   loaded, new, missing = collections.OrderedDict(), [], []
-  for variable in variables:
-    name, shape = name_of(variable), variable.shape.as_list()
+  for name, shape in shapes.items():
     names = sources[name]
     present = [n for n in names if n in weights.shapes]
     differing = [n for n in present if weights.shapes[n] != shape]
@@ -517,12 +522,12 @@ def _layer_ids(names):
   return set(m.group(2) for m in found if m)
 
 
-def _sources(variables, adapters, weights, config, init_shared_from):
+def _sources(names, adapters, weights, config, init_shared_from):
   """variable name -> the names in the checkpoint that it starts from.
 
-  `variables` and `adapters` are names: all of them, and those of adapters.
+  `adapters` are those of the names that are in adapters.
   """
-  sources = {name: (name,) for name in variables}
+  sources = {name: (name,) for name in names}
   if not init_shared_from:
     return sources
   if init_shared_from not in ("first", "mean"):
@@ -620,20 +625,19 @@ def _abbreviated(names, most=4):
   return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def load_ops(variables, match_, weights, name_of=_own_name):
+def load_ops(variables, match_, weights):
   """Ops that assign what `match` found.
 
   Args:
     variables: those to assign; the ones that are new are passed over.
     match_: Match.
     weights: Weights.
-    name_of: as for `match`.
 
   Returns: list of ops.
   """
   ops = []
   for variable in variables:
-    names = match_.loaded.get(name_of(variable))
+    names = match_.loaded.get(variable.op.name)
     if names:
       values = [tf.cast(weights.tensor(name), variable.dtype.base_dtype)
                 for name in names]

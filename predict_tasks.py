@@ -29,11 +29,10 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import signal
 import sys
 import time
-from typing import List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 _BEGAN = time.monotonic()  # TensorFlow's import is a good part of the start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -221,14 +220,12 @@ def open_base(tasks, init_checkpoint, force_base):
 # ----------------------------------------------------------- the one graph
 
 
-def _name_in_checkpoint(variable):
-  """The name without the scope that tells one task's variables from another's.
-  """
-  return re.sub(r"^task_\d+/", "", variable.op.name)
-
-
 class SharedModel(object):
   """The models of several tasks in one session; what is frozen is there once.
+
+  Tasks whose models are alike have one model in the graph, too: what they
+  trained is stacked, and the number of a task picks its own. A graph of twelve
+  layers takes more memory than its adapters.
 
   Args:
     tasks: list of TaskCheckpoint.
@@ -236,8 +233,9 @@ class SharedModel(object):
     max_seq_length: int, of the records that will come.
 
   Attributes:
-    shared: the variables that no task trained.
-    own: for each task, the variables that it trained.
+    tasks: as given.
+    shared: the variables that not every task trained, from the base.
+    own_bytes: for each task, the bytes of what it trained.
 
   Raises: InputError if a checkpoint is damaged, lacks a variable or has one of
     another shape.
@@ -245,19 +243,21 @@ class SharedModel(object):
 
   def __init__(self, tasks, base, max_seq_length):
     self.tasks = tasks
-    self.own, self._outputs = [], []
+    self.own_bytes = [None] * len(tasks)
+    self._runs = [None] * len(tasks)  # (probabilities, number in its group)
     shared, load = {}, []
     with tf.Graph().as_default() as graph:
       self._records = tf.placeholder(tf.string, [None])
+      self._number = tf.placeholder(tf.int32, [])
       batch = input_pipeline.batch_of(self._records, max_seq_length)
-      for number, task in enumerate(tasks):
-        variables, probabilities = _build(number, task.model, batch)
-        own = [v for v in variables if _name_in_checkpoint(v) != v.op.name]
-        new = [v for v in variables if v not in own and v.name not in shared]
-        shared.update((v.name, v) for v in new)
-        self.own.append(own)
-        self._outputs.append(probabilities)
-        load += _load_ops(task, variables, own, new, base)
+      for scope, places in _alike(tasks).items():
+        group = [tasks[place] for place in places]
+        built = _build(scope, group, batch, self._number)
+        load += _load_ops(group, built, set(shared), base)
+        shared.update(built.shared)
+        for number, place in enumerate(places):
+          self._runs[place] = built.probabilities, number
+          self.own_bytes[place] = _bytes(built.own.values()) // len(group)
       self._session = tf.Session(graph=graph, config=training.session_config())
     self.shared = list(shared.values())
     self._load(load, base)
@@ -271,55 +271,117 @@ class SharedModel(object):
         checkpoints.Weights([prefix]).check()
       raise
 
-  def run(self, number, records):
+  def run(self, place, records):
     """float32 [n, num_labels]: one task's probabilities, or scores.
 
     Args:
-      number: int, the task's place in the list.
+      place: int, the task's place in the list.
       records: list of n serialized examples (input_pipeline.serialized).
     """
-    return self._session.run(self._outputs[number], {self._records: records})
+    probabilities, number = self._runs[place]
+    return self._session.run(
+        probabilities, {self._records: records, self._number: number})
 
 
-def _build(number, model, batch):
-  """Builds one task's model; returns (its variables, its probabilities)."""
-  scope = "task_%d" % number
-  variables = {}
+def _alike(tasks):
+  """scope -> the places of the tasks whose models differ in values only."""
+  groups = {}
+  for place, task in enumerate(tasks):
+    model = dict(training.describe_model(task.model), bert_config=None,
+                 is_regression=task.model.is_regression)
+    groups.setdefault(json.dumps(model, sort_keys=True), []).append(place)
+  return {"tasks_%d" % number: places
+          for number, places in enumerate(groups.values())}
 
-  def own_or_shared(getter, name, **kwargs):
+
+@dataclasses.dataclass
+class _Built(object):
+  """One model in the graph; the keys are names in checkpoints."""
+  probabilities: Any
+  shapes: Dict[str, List[int]]  # of all variables, of one task
+  adapters: Set[str]  # those in adapters
+  own: Dict[str, Any]  # name -> variable; [n] + shape for n > 1 tasks
+  shared: Dict[str, Any]
+
+
+def _build(scope, group, batch, number):
+  """Builds the model of some tasks that are alike.
+
+  Args:
+    scope: str, a variable scope for what they trained.
+    group: list of TaskCheckpoint.
+    batch: dict of tensors, from input_pipeline.
+    number: int32 scalar tensor, which of the group it is to be.
+
+  Returns: _Built.
+  """
+  model = group[0].model
+  built = _Built(None, {}, set(), {}, {})
+
+  def own_or_shared(getter, name, shape=None, **kwargs):
     plain = name[len(scope) + 1:]
-    if not model.tuning.trains(plain, kwargs.get("collections") or ()):
-      name = plain
+    collections = kwargs.get("collections") or ()
+    built.shapes[plain] = [int(size) for size in shape]
+    if modeling.ADAPTERS in collections:
+      built.adapters.add(plain)
+    if not model.tuning.trains(plain, collections):
       kwargs["reuse"] = tf.AUTO_REUSE
-    variables[name] = getter(name, **kwargs)
-    return variables[name]
+      built.shared[plain] = getter(plain, shape=shape, **kwargs)
+      return built.shared[plain]
+    kwargs["initializer"] = tf.zeros_initializer()  # never run, and small
+    if len(group) == 1:
+      built.own[plain] = getter(name, shape=shape, **kwargs)
+      return built.own[plain]
+    built.own[plain] = getter(name, shape=[len(group)] + built.shapes[plain],
+                              **kwargs)
+    return tf.gather(built.own[plain], number)
 
   # The loss is not asked for, but the graph of a regression's is built.
   labels = tf.cast(batch["label_ids"],
                    tf.float32 if model.is_regression else tf.int32)
   with tf.variable_scope(scope, custom_getter=own_or_shared):
-    _, _, _, probabilities = training.build(
+    _, _, _, built.probabilities = training.build(
         model, False, dict(batch, label_ids=labels))
-  return list(variables.values()), probabilities
+  return built
 
 
-def _load_ops(task, variables, own, new, base):
-  """Ops that load one task's variables, each from where it must come from.
+def _load_ops(group, built, loaded, base):
+  """Ops that load each variable from where it must come from.
 
   Args:
-    task: TaskCheckpoint.
-    variables: all of its model's.
-    own: those of them that it trained: from the task checkpoint.
-    new: those that it shares and that are not loaded yet: from the base.
+    group: list of TaskCheckpoint, as for `_build`.
+    built: _Built.
+    loaded: the names of shared variables that are taken care of.
     base: checkpoints.Weights.
 
   Raises: InputError.
   """
-  weights = checkpoints.Weights(base.prefixes + [task.prefix])
-  found = checkpoints.match(
-      variables, weights, task.model.bert_config,
-      task.record.get("init_shared_from"), _name_in_checkpoint)
-  trained = {_name_in_checkpoint(v): v.shape.as_list() for v in own}
+  weights = [checkpoints.Weights(base.prefixes + [task.prefix])
+             for task in group]
+  for task, mine in zip(group, weights):
+    found = checkpoints.match_shapes(
+        built.shapes, built.adapters, mine, task.model.bert_config,
+        task.record.get("init_shared_from"))
+    _check_trained(task, mine, {name: built.shapes[name] for name in built.own})
+  # All of them have the same base, and it is what the shared ones come from.
+  ops = checkpoints.load_ops(
+      [v for name, v in built.shared.items() if name not in loaded], found,
+      mine)
+  for name, variable in built.own.items():
+    values = [mine.tensor(name) for mine in weights]
+    value = values[0] if len(values) == 1 else tf.stack(values)
+    ops.append(variable.assign(value, read_value=False))
+  return ops
+
+
+def _check_trained(task, weights, trained):
+  """Raises InputError unless a checkpoint has just what its task trained.
+
+  Args:
+    task: TaskCheckpoint.
+    weights: checkpoints.Weights, it over the base.
+    trained: dict of name -> shape.
+  """
   held = set(name for name in weights.shapes if weights.is_overlaid(name) and
              checkpoints.is_model_variable(name))
   for name in sorted(held ^ set(trained)):
@@ -334,7 +396,11 @@ def _load_ops(task, variables, own, new, base):
           "%s: %s has shape %s, and the task %s with %d outputs needs %s" %
           (task.prefix, name, weights.shapes[name], task.task.display_name,
            task.model.num_labels, shape))
-  return checkpoints.load_ops(own + new, found, weights, _name_in_checkpoint)
+
+
+def _bytes(variables):
+  return sum(v.shape.num_elements() * v.dtype.base_dtype.size
+             for v in variables)
 
 
 # ------------------------------------------------------------------ input
@@ -521,7 +587,8 @@ def report(model, speed, start_seconds):
   logging.info("%d lines in %.2f s: %.1f lines/s; %.1f s to start",
                speed.lines, speed.seconds,
                speed.lines / max(speed.seconds, 1e-9), start_seconds)
-  shared, own = _megabytes(model.shared), [_megabytes(v) for v in model.own]
+  shared = _bytes(model.shared) / 1e6
+  own = [size / 1e6 for size in model.own_bytes]
   for i, task in enumerate(model.tasks):
     logging.info("  %s: %d %s in %.2f s: %.1f/s; %.2f MB of its own (%s)",
                  task.name, speed.task_lines[i],
@@ -535,11 +602,6 @@ def report(model, speed, start_seconds):
   logging.info("weights in memory: %.2f MB shared + %.2f MB of %d task%s = "
                "%.2f MB", shared, sum(own), len(own),
                "" if len(own) == 1 else "s", shared + sum(own))
-
-
-def _megabytes(variables):
-  return sum(v.shape.num_elements() * v.dtype.base_dtype.size
-             for v in variables) / 1e6
 
 
 def set_up(options):

@@ -29,6 +29,7 @@ PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)),
 # Runs that differ in all that they may: the task, what each is trained with.
 RUNS = {
     "MRPC": {},
+    "WNLI": {},  # as MRPC, with other values
     "STS-B": dict(adapter_size=5, adapter_layers="1"),
     "MNLI": dict(tune="top_n", top_n_layers=1),
     "CoLA": dict(tune="head"),
@@ -39,6 +40,11 @@ RUNS = {
 def fixture_files(tmp_path_factory):
   """A tiny base, data, and an output_dir for each of RUNS, with predictions."""
   files = run_classifier_test.Files(str(tmp_path_factory.mktemp("files")))
+  for name in ("train", "test"):
+    files.table("WNLI/%s.tsv" % name, "i s1 s2 label", [
+        [str(i), run_classifier_test.SENTENCES[i % 6],
+         run_classifier_test.SENTENCES[i % 5], str(i % 2)]
+        for i in range(9)])
   for task, changes in RUNS.items():
     files.run(task, files.path("out/" + task), do_train=True, do_predict=True,
               **changes)
@@ -134,6 +140,12 @@ def test_a_line_goes_to_the_tasks_of_its_kind(files, caplog):
   assert "CoLA is for single sentences, and no line was one" in caplog.text
 
 
+def test_models_that_are_alike_are_in_the_graph_once(files):
+  sizes = [len(model_of(files, *tasks).shared[0].graph.get_operations())
+           for tasks in (["MRPC"], ["MRPC", "WNLI"], ["MRPC", "STS-B"])]
+  assert sizes[1] < 1.5 * sizes[0] < sizes[2]
+
+
 def test_two_checkpoints_of_one_task_have_two_names(files):
   row, = predicted(files, ["the cat"], "CoLA", "CoLA")
   assert list(row["tasks"]) == ["CoLA", "CoLA#2"]
@@ -206,7 +218,7 @@ def test_memory_grows_by_what_was_trained(files):
     frozen = [name for name in base
               if any(name not in trained[task] for task in tasks)]
     assert sorted(v.op.name for v in model.shared) == sorted(frozen)
-    assert [len(own) for own in model.own] == [len(trained[t]) for t in tasks]
+    assert model.own_bytes == [4 * count(trained[t].values()) for t in tasks]
     graph = model.shared[0].graph
     everything = graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
     assert sum(v.shape.num_elements() for v in everything) == (
@@ -412,7 +424,7 @@ def test_another_config(files, copy):
   change_record(copy, bert_config=dict(record["bert_config"],
                                        hidden_dropout_prob=0.5))
   assert len(model_of(files, task_checkpoints=[
-      copy, task_of(files, "MRPC")]).own) == 2
+      copy, task_of(files, "MRPC")]).own_bytes) == 2
   other = test_util.tiny_config(**dict(files.config.to_dict(),
                                        intermediate_size=21))
   path = files.write("other.json", [other.to_json_string()])
