@@ -187,12 +187,7 @@ def multi_worker(cluster, devices=None):
   gpus = [int(name[4:]) for name in devices if name.startswith("gpu")]
   cluster.same({"devices of each process": len(devices),
                 "kind of devices": devices[0][:3]})
-  place = cluster.place
-  spec = tf.train.ClusterSpec({k: list(a) for k, a in place.addresses.items()})
-  strategy = tf.distribute.experimental.MultiWorkerMirroredStrategy(
-      cluster_resolver=tf.distribute.cluster_resolver.SimpleClusterResolver(
-          spec, task_type=place.kind, task_id=place.index,
-          num_accelerators={"GPU": len(gpus)}, rpc_layer="grpc"))
+  strategy = strategy_of(cluster.place, len(gpus))
   # Their numbers count among those that are visible.
   local = (tf.distribute.MirroredStrategy(
       ["/gpu:%d" % i for i in range(len(gpus))]) if len(gpus) > 1 else
@@ -200,17 +195,34 @@ def multi_worker(cluster, devices=None):
   group = Group(strategy, local, gpus=tuple(gpus) if named else None,
                 cluster=cluster, target="-")
   return dataclasses.replace(
-      group, target=_server(place, spec, group.configured(tf.ConfigProto())))
+      group, target=_server(cluster.place, group.configured(tf.ConfigProto())))
 
 
-def _server(place, spec, config):
+def strategy_of(place, num_gpus=0):
+  """The tf.distribute.Strategy over all processes.
+
+  Args:
+    place: cluster.Place.
+    num_gpus: int, those that each process uses; 0: its CPU.
+  """
+  return tf.distribute.experimental.MultiWorkerMirroredStrategy(
+      cluster_resolver=tf.distribute.cluster_resolver.SimpleClusterResolver(
+          _spec(place), task_type=place.kind, task_id=place.index,
+          num_accelerators={"GPU": num_gpus}, rpc_layer="grpc"))
+
+
+def _spec(place):
+  return tf.train.ClusterSpec({k: list(a) for k, a in place.addresses.items()})
+
+
+def _server(place, config):
   """Starts this process's tf.distribute.Server; returns its target."""
   port = int(place.address.rpartition(":")[2])
   try:
     with socket.socket() as probe:
       probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
       probe.bind(("", port))
-    return tf.distribute.Server(spec, job_name=place.kind,
+    return tf.distribute.Server(_spec(place), job_name=place.kind,
                                 task_index=place.index, config=config).target
   except (OSError, tf.errors.OpError) as error:
     raise errors.InputError(

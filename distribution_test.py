@@ -490,13 +490,3 @@ def test_the_best_is_kept_and_stops_all_early(files, tmp_path):
   np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
   assert scores[0][-1][0] < 32
   assert values_in(one)["global_step"] == values_in(two)["global_step"]
-
-
-# ------------------------------------------------------- what is communicated
-
-
-def all_reduced_bytes(graph):
-  """The bytes that the all-reduces of a graph take in."""
-  return sum(
-      int(np.prod(op.inputs[0].shape.as_list())) * op.inputs[0].dtype.size
-      for op in graph.get_operations() if op.type == "CollectiveReduceV2")
