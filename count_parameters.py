@@ -570,10 +570,14 @@ def format_tables(tables, table_format):
     blocks = [markdown(table) for table in tables]
     blocks.append("\n".join("- " + line for line in LEGEND))
   else:
-    blocks = ["%s\n%s" % (table.title, _aligned(table, "", "  ", ""))
-              for table in tables]
+    blocks = [text(table) for table in tables]
     blocks.append("\n".join(LEGEND))
   return "\n\n".join(blocks) + "\n"
+
+
+def text(table):
+  """A Table as text, under its title and without a line end."""
+  return "%s\n%s" % (table.title, _aligned(table, "", "  ", ""))
 
 
 def markdown(table):
@@ -640,24 +644,38 @@ def _aligned(table, left, between, right):
                    for line in padded)
 
 
-def check_plot(path):
-  """Raises errors.InputError if `path` cannot become a plot."""
+def check_plot(path, flag="plot"):
+  """Raises errors.InputError if `path`, of that flag, cannot become a plot."""
   try:
     from matplotlib.backends import backend_agg
   except ImportError:
-    raise errors.InputError("--plot needs matplotlib, which is not installed; "
-                            "install it with: pip install matplotlib")
+    raise errors.InputError("--%s needs matplotlib, which is not installed; "
+                            "install it with: pip install matplotlib (the "
+                            "extra \"plot\" of this package)" % flag)
   directory = os.path.dirname(path) or "."
   if not os.path.isdir(directory):
-    raise errors.InputError("--plot=%s: there is no directory %s" %
-                            (path, directory))
+    raise errors.InputError("--%s=%s: there is no directory %s" %
+                            (flag, path, directory))
   if os.path.isdir(path):
-    raise errors.InputError("--plot=%s is a directory; give a file, as "
-                            "sizes.png" % path)
+    raise errors.InputError("--%s=%s is a directory; give a file, as "
+                            "sizes.png" % (flag, path))
   known = sorted(backend_agg.FigureCanvasAgg.get_supported_filetypes())
   if os.path.splitext(path)[1][1:].lower() not in known:
-    raise errors.InputError("--plot=%s: the file's ending says its format, and "
-                            "must be one of %s" % (path, ", ".join(known)))
+    raise errors.InputError("--%s=%s: the file's ending says its format, and "
+                            "must be one of %s" %
+                            (flag, path, ", ".join(known)))
+
+
+def save_plot(drawing, path, flag="plot"):
+  """Writes a matplotlib Figure.
+
+  Raises: errors.InputError if the file cannot be written.
+  """
+  try:
+    drawing.savefig(path, dpi=150)
+  except OSError as error:
+    raise errors.InputError("--%s=%s cannot be written: %s" %
+                            (flag, path, error.strerror or error))
 
 
 def plot_sizes(tables, path):
@@ -690,11 +708,7 @@ def plot_sizes(tables, path):
   axes.set_ylabel("trained per task (adapters + LayerNorms)")
   axes.grid(alpha=0.3)
   axes.legend()
-  try:
-    drawing.savefig(path, dpi=150)
-  except OSError as error:
-    raise errors.InputError("--plot=%s cannot be written: %s" %
-                            (path, error.strerror or error))
+  save_plot(drawing, path)
 
 
 def parse_sizes(text, flag):

@@ -70,6 +70,11 @@ def best_of(metric):
   return min if metric == "mean_squared_error" else max
 
 
+def points_of(metric):
+  """How many points a metric's 1.0 is in tables: 100, or 1 for an error."""
+  return 1 if best_of(metric) is min else 100
+
+
 @dataclasses.dataclass(frozen=True)
 class InputExample:
   """One row of a data file.

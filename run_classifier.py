@@ -201,14 +201,19 @@ def define_flags():
        if f.default is dataclasses.MISSING and f.name != "task_name"])
 
 
-def define_flag(name):
-  """The flag for one field of RunConfig; other programs have some of them."""
+def define_flag(name, **kwargs):
+  """The flag for one field of RunConfig; other programs have some of them.
+
+  Args:
+    name: str.
+    **kwargs: further arguments of flags.DEFINE_*.
+  """
   field, = [f for f in dataclasses.fields(RunConfig) if f.name == name]
   default = None if field.default is dataclasses.MISSING else field.default
   define = {"bool": flags.DEFINE_boolean, "int": flags.DEFINE_integer,
             "float": flags.DEFINE_float, "str": flags.DEFINE_string}[
                 plain_type(field.type)]
-  define(name, default, _HELP[name])
+  define(name, default, _HELP[name], **kwargs)
 
 
 def plain_type(annotation):

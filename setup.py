@@ -12,6 +12,7 @@ MODULES = [
     "count_parameters",
     "distribution",
     "errors",
+    "figures",
     "glue",
     "input_pipeline",
     "launch_local",
@@ -41,6 +42,7 @@ REQUIREMENTS = [
 CONSOLE_SCRIPTS = [
     "adapter-bert = run_classifier:entry_point",
     "adapter-bert-local = launch_local:entry_point",
+    "adapter-bert-figures = figures:entry_point",
     "adapter-bert-predict = predict_tasks:entry_point",
     "adapter-bert-sweep = sweep:entry_point",
 ]

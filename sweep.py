@@ -707,12 +707,11 @@ def result_of(run, run_dir, seconds):
         run_dir, "eval_results%s.txt" % split.suffix)).items():
       metrics[name + split.suffix] = value
   main_metric = run.task.main_metric
-  points = 1 if glue.best_of(main_metric) is min else 100
   return {
       "settings": run.settings,
       "task": run.task.display_name,
       "metric": main_metric,
-      "score": points * metrics["eval_" + main_metric],
+      "score": glue.points_of(main_metric) * metrics["eval_" + main_metric],
       "metrics": metrics,
       "trained": counts_of(run_dir),
       "seconds": round(seconds, 1),
@@ -967,18 +966,58 @@ def results_csv(results):
   return output.getvalue()
 
 
+def read_results(path):
+  """The finished runs in a results.csv: a list of what settings_of takes.
+
+  Raises: errors.InputError if it cannot be read, or is another file.
+  """
+  try:
+    with open(path, encoding="utf-8", newline="") as source:
+      rows = list(csv.DictReader(source))
+    return [_result_from(row) for row in rows]
+  except OSError as error:
+    raise errors.InputError("%s: cannot be read: %s" %
+                            (path, error.strerror)) from error
+  except KeyError as error:
+    raise errors.InputError("%s: has no column %s; give a sweep's %s" %
+                            (path, error, CSV_FILE)) from error
+  except (ValueError, TypeError) as error:
+    raise errors.InputError("%s: cannot be read as a sweep's %s: %s" %
+                            (path, CSV_FILE, error)) from error
+
+
+def _result_from(row):
+  """What settings_of needs of a result.json, from a row of results.csv."""
+  parse = {"int": int, "float": float, "str": str,
+           "bool": lambda text: bool(("False", "True").index(text))}
+  settings = {}
+  for name in SETTINGS:
+    if row.get(name):  # An empty cell is a setting that means nothing there.
+      kind = run_classifier.plain_type(_FIELDS[name].type)
+      settings[name] = _plain_number(parse[kind](row[name]))
+  return {
+      "settings": settings, "task": row["task"], "metric": row["metric"],
+      "score": float(row["score"]),
+      "trained": {"parameters": int(row["trained_parameters"]),
+                  "of_whole": float(row["trained_percent"]) / 100},
+      "seconds": float(row["seconds"]),
+  }
+
+
 @dataclasses.dataclass
 class Setting(object):
   """The runs of one setting, which differ in the seed alone.
 
   settings: dict without the seed. scores: floats, one for each seed. trained:
-  float, the fraction of the whole model. seconds: float, the mean of a run.
+  float, the fraction of the whole model. parameters: int, those trained,
+  without the head. seconds: float, the mean of a run.
   """
   task: str
   metric: str
   settings: dict
   scores: list
   trained: float
+  parameters: int
   seconds: float
 
   @property
@@ -1015,6 +1054,7 @@ def settings_of(results):
       Setting(task=rs[0]["task"], metric=rs[0]["metric"], settings=settings,
               scores=[r["score"] for r in rs],
               trained=rs[0]["trained"]["of_whole"],
+              parameters=rs[0]["trained"]["parameters"],
               seconds=sum(r["seconds"] for r in rs) / len(rs))
       for settings, rs in groups.values()]
 

@@ -333,6 +333,44 @@ def test_the_csv():
           head["precision"]) == ("", "", "bfloat16")
 
 
+def test_the_csv_is_read_back(tmp_path):
+  path = tmp_path / "results.csv"
+  more = [result(10, 2, tune="head", precision="bfloat16",
+                 compile_chains=False, bucket_window=20),
+          result(11, 0, adapter_layers="0-1,4", learning_rate=1e-3)]
+  path.write_text(sweep.results_csv({str(i): r for i, r in enumerate(
+      RESULTS + more)}), encoding="utf-8")
+  expected = sweep.settings_of(RESULTS + more)
+  found = sweep.settings_of(sweep.read_results(str(path)))
+  for one, other in zip(found, expected):
+    for name in sweep.SETTINGS:
+      if name not in ("seed", "task_name", *one.method.meaningless):
+        values = [sweep.setting(s.settings, name) for s in (one, other)]
+        assert values[0] == values[1], name
+        assert type(values[0]) is type(values[1]) or name in (
+            "learning_rate", "num_train_epochs")
+    assert (one.task, one.metric, one.method, one.scores, one.trained,
+            one.parameters, one.seconds) == (
+                other.task, other.metric, other.method, other.scores,
+                pytest.approx(other.trained), other.parameters, other.seconds)
+  assert len(found) == len(expected)
+  assert expected[0].parameters == 20
+
+
+@pytest.mark.parametrize("text, said", [
+    (None, "results.csv: cannot be read: No such file"),
+    ("a,b\n1,2\n", "has no column 'task'; give a sweep's results.csv"),
+    ("task,metric,score\nRTE,accuracy,high\n", "cannot be read as a sweep's"),
+    ("task,metric,score,seed\nRTE,accuracy,50,x\n", "cannot be read as a"),
+    (b"\xff\xfe", "cannot be read as a sweep's results.csv"),
+])
+def test_another_file_than_the_csv_is_refused(tmp_path, text, said):
+  path = tmp_path / "results.csv"
+  if text is not None:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
+  assert said in refused(sweep.read_results, str(path))
+
+
 # ------------------------------------------------------------------ real runs
 
 
