@@ -137,8 +137,9 @@ def _require(found, where, what, preset):
 
 
 def _not_there(tunes):
-  return ["not in the results: %s" % _SERIES[tune]["label"]
-          for tune in _SERIES if tune not in tunes]
+  return ["not in the results: %s" % style["label"]
+          for tune, style in [("full", _FULL)] + list(_SERIES.items())
+          if tune not in tunes]
 
 
 def parameter_numbers(settings, where):
@@ -165,7 +166,7 @@ def parameter_numbers(settings, where):
         setting = found[task]
         rows.append([task, setting.metric, method.tune, method.choice,
                      setting.parameters] + _of_a_setting(setting))
-  return Numbers(columns, rows, _not_there(set(m.tune for m in best)))
+  return Numbers(columns, rows, _not_there([m.tune for m in best]))
 
 
 def percentile_numbers(settings, where):
@@ -191,7 +192,7 @@ def percentile_numbers(settings, where):
   _require(best, where, "adapters, top_n or layer_norm", "figure3")
   others = sorted(set(task for found in best.values() for task in found
                       if task not in reference))
-  notes = _not_there(set(method.tune for method in best))
+  notes = _not_there(["full"] + [method.tune for method in best])
   for tasks, why in ((errors_of, "the metric is an error, not in points"),
                      (others, "no run of full fine-tuning")):
     notes += ["left out: %s: %s" % (task, why) for task in tasks]

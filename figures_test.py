@@ -95,6 +95,11 @@ def test_parameters_by_hand(tmp_path):
       ["RTE", "accuracy", "top_n", 1, 1000, 50.5, pytest.approx(0.5), 2, 5e-5,
        3]]
   assert numbers.notes == ["not in the results: LayerNorm only"]
+  numbers = numbers_of(figures.parameter_numbers, tmp_path,
+                       runs("RTE", "layer_norm", None, [60]))
+  assert numbers.notes == [
+      "not in the results: " + label
+      for label in ("full fine-tuning", "adapters", "top n layers")]
 
 
 def five_tasks():
