@@ -104,6 +104,7 @@ def test_the_name_of_a_run_stays():
      'learning_rate is "3e-4"; it must be a number'),
     ([{"seed": [0, 1.5]}], "seed is 1.5; it must be a whole number"),
     ([{"adapter_size": True}], "adapter_size is true; it must be a whole"),
+    ([{"learning_rate": True}], "learning_rate is true; it must be a number"),
     ([{"learning_rate": None}], "learning_rate is null; it must be a number"),
     ([{"compile_chains": 1}], "compile_chains is 1; it must be true or false"),
     ([{"task_name": [["RTE"]]}], 'task_name is ["RTE"]; it must be a string'),
