@@ -346,8 +346,8 @@ class BertModel(object):
       with tf.variable_scope("encoder"):
         self.all_encoder_layers = transformer_model(
             input_tensor=self.embedding_output,
-            attention_mask=create_attention_mask_from_input_mask(
-                input_ids, input_mask),
+            # [B, 1, T]: the same for each position that looks.
+            attention_mask=tf.expand_dims(input_mask, 1),
             hidden_size=config.hidden_size,
             num_hidden_layers=config.num_hidden_layers,
             num_attention_heads=config.num_attention_heads,
@@ -438,28 +438,63 @@ def classifier_head(pooled_output, num_labels, is_training,
                         bias)
 
 
-def gelu(x):
+def gelu(x, bias=None):
   """Gaussian error linear unit, the tanh form (Hendrycks and Gimpel 2016).
 
   0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): what BERT was trained with.
+
+  Args:
+    x: float [..., width].
+    bias: None, or float [width], added to x first.
   """
-  return _kernel(_gelu_tanh)(x)
+  return _activate(_gelu_tanh, x, bias)
 
 
 def _gelu_tanh(x):
-  x = _float32(x)
-  inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)
-  return 0.5 * x * (1.0 + tf.tanh(inner))
+  """(value, slope)."""
+  scale, cubic = math.sqrt(2.0 / math.pi), 0.044715
+  tanh = tf.tanh(scale * (x + cubic * x * x * x))
+  slope = 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * (
+      scale * (1.0 + 3.0 * cubic * x * x))
+  return 0.5 * x * (1.0 + tanh), slope
 
 
-def gelu_erf(x):
-  """Gaussian error linear unit, the exact form: x times the normal's CDF."""
-  return _kernel(_gelu_erf)(x)
+def gelu_erf(x, bias=None):
+  """Gaussian error linear unit, the exact form: x times the normal's CDF.
+
+  Args: as gelu's.
+  """
+  return _activate(_gelu_erf, x, bias)
 
 
 def _gelu_erf(x):
-  x = _float32(x)
-  return 0.5 * x * (1.0 + tf.math.erf(x / math.sqrt(2.0)))
+  """(value, slope)."""
+  below = 0.5 * (1.0 + tf.math.erf(x / math.sqrt(2.0)))
+  density = tf.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
+  return x * below, below + x * density
+
+
+def _activate(function, x, bias):
+  """The activation of x + bias; `function` gives its value and its slope.
+
+  For the gradient, the slope is kept in the place of x: as large, and nothing
+  is left to compute but one product.
+  """
+  def gradient(slope, output_gradient):
+    return _and_of_bias(_compiled(_times)(slope, output_gradient), bias)
+
+  return _kernel(_compiled(_activated, function), gradient,
+                 [x] if bias is None else [x, bias])
+
+
+def _activated(function, x, bias=None):
+  total = _float32(x) if bias is None else _float32(x) + _float32(bias)
+  value, slope = function(total)
+  return tf.cast(value, x.dtype), tf.cast(slope, x.dtype)
+
+
+def _times(a, b):
+  return tf.cast(_float32(a) * _float32(b), a.dtype)
 
 
 def transformer_model(input_tensor,
@@ -492,8 +527,7 @@ def transformer_model(input_tensor,
 
   Args:
     input_tensor: float [B, S, D].
-    attention_mask: int32 or float [B, S, S], 1 where a position may look at
-      another; None: everywhere.
+    attention_mask: see `attention_layer`.
     hidden_size: int, D.
     num_hidden_layers: int.
     num_attention_heads: int, N.
@@ -583,8 +617,8 @@ def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
 
   def project(tensor, residual):
     """LN(residual + adapter(dropout(dense(tensor)))), in the scope `output`."""
-    tensor = dense(tensor, hidden_size, initializer_range=initializer_range)
-    tensor = dropout(tensor, hidden_dropout_prob)
+    tensor, bias = _product(tensor, hidden_size, initializer_range, "dense")
+    tensor = dropout(tensor, hidden_dropout_prob, bias)
     if adapter_fn is not None:
       tensor = _call_adapter(adapter_fn, tensor, adapter_suffix)
     return layer_norm(tensor, residual=residual)
@@ -675,8 +709,9 @@ def attention_layer(from_tensor,
   Args:
     from_tensor: float [B, F, width], or [B * F, width] with the sizes below.
     to_tensor: float [B, T, width], or [B * T, width]; the rank of from_tensor.
-    attention_mask: int32 or float [B, F, T], 1 where a position may look and 0
-      where it may not; None: everywhere.
+    attention_mask: int32 or float [B, F, T], or [B, 1, T] if it is the same
+      for every F; 1 where a position may look and 0 where it may not; None:
+      everywhere.
     num_attention_heads: int, N.
     size_per_head: int, H.
     query_act, key_act, value_act: activations of the three projections.
@@ -707,10 +742,11 @@ def attention_layer(from_tensor,
 
   def heads_of(tensor, seq_length, activation, name):
     """[B * seq, width] -> [B, N, seq, H]."""
-    tensor = dense(tensor, width, activation, initializer_range, name)
-    tensor = tf.reshape(
-        tensor, [batch_size, seq_length, num_attention_heads, size_per_head])
-    return tf.transpose(tensor, [0, 2, 1, 3])
+    tensor, bias = _product(tensor, width, initializer_range, name)
+    if activation is not None:
+      tensor, bias = _activate_product(activation, tensor, bias), None
+    return _split_heads(tensor, bias, [batch_size, seq_length,
+                                       num_attention_heads, size_per_head])
 
   query = heads_of(from_tensor, from_seq_length, query_act, "query")
   key = heads_of(to_tensor, to_seq_length, key_act, "key")
@@ -733,7 +769,7 @@ def _attention_probabilities(scores, attention_mask, scale, dropout_prob):
 
   Args:
     scores: float [B, N, F, T].
-    attention_mask: int32 or float [B, F, T], or None.
+    attention_mask: int32 or float [B, F or 1, T], or None.
     scale: float.
     dropout_prob: float.
   """
@@ -741,21 +777,62 @@ def _attention_probabilities(scores, attention_mask, scale, dropout_prob):
   if attention_mask is None:
     mask = tf.ones([1, 1, 1, 1], tf.int32)
   else:
-    mask = tf.cast(tf.expand_dims(attention_mask, 1), tf.int32)  # [B, 1, F, T]
-  bits = _dropout_bits(scores, dropout_prob)
-  if bits is None:
-    return dropout(_kernel(_masked_softmax, scale)(scores, mask), dropout_prob)
-  return _kernel(_masked_softmax_dropped, scale, dropout_prob)(
-      scores, mask, bits)
+    mask = tf.cast(tf.expand_dims(attention_mask, 1), tf.int32)  # [B, 1, ., T]
+  key = _dropout_key() if dropout_prob else None
+  inputs = [scores, mask] + ([] if key is None else [key])
+
+  def gradient(probabilities, output_gradient):
+    found = _compiled(_masked_softmax_gradient, scale, dropout_prob)(
+        probabilities, output_gradient, *inputs[2:])
+    return [found] + [None] * len(inputs[1:])
+
+  output = _kernel(_compiled(_masked_softmax, scale, dropout_prob), gradient,
+                   inputs)
+  return output if key is not None else dropout(output, dropout_prob)
 
 
-def _masked_softmax(scale, scores, mask):
+def _masked_softmax(scale, dropout_prob, scores, mask, key=None):
+  """(The probabilities with some of them dropped, the probabilities)."""
   blocked = 1.0 - _float32(mask)
-  return tf.nn.softmax(_float32(scores) * scale + blocked * MASKED_SCORE)
+  probabilities = tf.nn.softmax(
+      _float32(scores) * scale + blocked * MASKED_SCORE)
+  kept = probabilities
+  if key is not None:
+    kept = _dropped(dropout_prob, probabilities, key)
+  return tf.cast(kept, scores.dtype), tf.cast(probabilities, scores.dtype)
 
 
-def _masked_softmax_dropped(scale, dropout_prob, scores, mask, bits):
-  return _dropped(dropout_prob, _masked_softmax(scale, scores, mask), bits)
+def _masked_softmax_gradient(scale, dropout_prob, probabilities,
+                             output_gradient, key=None):
+  p, gradient = _float32(probabilities), _float32(output_gradient)
+  if key is not None:
+    gradient = _dropped(dropout_prob, gradient, key)
+  mean = tf.reduce_sum(p * gradient, axis=-1, keepdims=True)
+  return tf.cast(scale * p * (gradient - mean), probabilities.dtype)
+
+
+def _split_heads(tensor, bias, shape):
+  """tensor + bias, [B * seq, N * H] -> [B, N, seq, H].
+
+  Args:
+    tensor: float [B * seq, N * H].
+    bias: float [N * H] or None.
+    shape: [B, seq, N, H].
+  """
+  tensor = tf.reshape(tensor, shape)
+  if bias is None:
+    return tf.transpose(tensor, [0, 2, 1, 3])
+  bias = tf.reshape(bias, shape[2:])
+
+  def gradient(output_gradient):
+    return _and_of_bias(tf.transpose(output_gradient, [0, 2, 1, 3]), bias)
+
+  return _kernel(_compiled(_biased_heads), gradient, [tensor, bias])
+
+
+def _biased_heads(tensor, bias):
+  total = tf.cast(_float32(tensor) + _float32(bias), tensor.dtype)
+  return (tf.transpose(total, [0, 2, 1, 3]),)
 
 
 def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3):
@@ -782,9 +859,20 @@ def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3):
     weights2 = _get_variable("weights2", [hidden_size, width], initializer,
                              ADAPTERS)
     biases2 = _get_variable("biases2", [1, width], zeros, ADAPTERS)
-    bottleneck = gelu(
-        _matmul(input_tensor, weights1) + _computed(biases1))  # [rows, m]
-    return input_tensor + _matmul(bottleneck, weights2) + _computed(biases2)
+    bottleneck = gelu(_matmul(input_tensor, weights1), biases1)  # [rows, m]
+    return _add_with_bias(input_tensor, _matmul(bottleneck, weights2), biases2)
+
+
+def _add_with_bias(a, b, bias):
+  """a + b + bias, in one kernel."""
+  def gradient(output_gradient):
+    return [output_gradient] + _and_of_bias(output_gradient, bias)
+
+  return _kernel(_compiled(_added_with_bias), gradient, [a, b, bias])
+
+
+def _added_with_bias(a, b, bias):
+  return (tf.cast(_float32(a) + _float32(b) + _float32(bias), a.dtype),)
 
 
 ADAPTER_FNS = {"feedforward_adapter": feedforward_adapter}
@@ -952,13 +1040,26 @@ def dense(input_tensor, units, activation=None, initializer_range=0.02,
 
   Returns: float [rows, units].
   """
+  return _activate_product(activation, *_product(
+      input_tensor, units, initializer_range, name))
+
+
+def _product(input_tensor, units, initializer_range, name):
+  """A `dense` layer's (product with the kernel, bias), not yet added."""
   width = get_shape_list(input_tensor, expected_rank=2)[-1]
   with tf.variable_scope(name):
     kernel = _get_variable("kernel", [width, units],
                            create_initializer(initializer_range))
     bias = _get_variable("bias", [units], tf.zeros_initializer())
-    output = tf.nn.bias_add(_matmul(input_tensor, kernel), _computed(bias))
-    return output if activation is None else activation(output)
+    return _matmul(input_tensor, kernel), bias
+
+
+def _activate_product(activation, product, bias):
+  """activation(product + bias), or the sum if the activation is None."""
+  if activation in (gelu, gelu_erf):
+    return activation(product, bias)
+  output = tf.nn.bias_add(product, _computed(bias))
+  return output if activation is None else activation(output)
 
 
 def layer_norm(input_tensor, name=None, residual=None):
@@ -976,20 +1077,44 @@ def layer_norm(input_tensor, name=None, residual=None):
   with tf.variable_scope(name or "LayerNorm"):
     beta = _get_variable("beta", [width], tf.zeros_initializer(), LAYER_NORM)
     gamma = _get_variable("gamma", [width], tf.ones_initializer(), LAYER_NORM)
-    if residual is None:
-      return _kernel(_normalized)(input_tensor, beta, gamma)
-    return _kernel(_normalized_sum)(input_tensor, residual, beta, gamma)
+
+    def gradient(normal, scale, output_gradient):
+      of_input = _compiled(_normalized_gradient)(normal, scale, gamma,
+                                                 output_gradient)
+      # A kernel of its own, which does not run where the two are frozen.
+      of_beta, of_gamma = _compiled(_scale_gradients)(normal, output_gradient)
+      return [of_input, tf.cast(of_beta, beta.dtype.base_dtype),
+              tf.cast(of_gamma, gamma.dtype.base_dtype)] + (
+                  [] if residual is None else [of_input])
+
+    return _kernel(
+        _compiled(_normalized), gradient,
+        [input_tensor, beta, gamma] + ([] if residual is None else [residual]))
 
 
-def _normalized(x, beta, gamma):
-  x, beta, gamma = _float32(x), _float32(beta), _float32(gamma)
-  mean, variance = tf.nn.moments(x, axes=[-1], keepdims=True)
-  return tf.nn.batch_normalization(x, mean, variance, beta, gamma,
-                                   LAYER_NORM_EPSILON)
+def _normalized(x, beta, gamma, residual=None):
+  """(The output, and for the gradient: the input normalised, its 1 / sigma)."""
+  total = _float32(x) if residual is None else _float32(x) + _float32(residual)
+  mean, variance = tf.nn.moments(total, axes=[-1], keepdims=True)
+  scale = tf.math.rsqrt(variance + LAYER_NORM_EPSILON)
+  normal = (total - mean) * scale
+  output = normal * _float32(gamma) + _float32(beta)
+  return tf.cast(output, x.dtype), tf.cast(normal, x.dtype), scale
 
 
-def _normalized_sum(x, residual, beta, gamma):
-  return _normalized(_float32(x) + _float32(residual), beta, gamma)
+def _normalized_gradient(normal, scale, gamma, output_gradient):
+  x, upstream = _float32(normal), _float32(output_gradient) * _float32(gamma)
+  mean = functools.partial(tf.reduce_mean, axis=-1, keepdims=True)
+  return tf.cast(scale * (upstream - mean(upstream) - x * mean(upstream * x)),
+                 normal.dtype)
+
+
+def _scale_gradients(normal, output_gradient):
+  """(of beta, of gamma), each [width]."""
+  gradient = _float32(output_gradient)
+  axes = list(range(normal.shape.ndims - 1))
+  return (tf.reduce_sum(gradient, axes),
+          tf.reduce_sum(gradient * _float32(normal), axes))
 
 
 def layer_norm_and_dropout(input_tensor, dropout_prob, name=None):
@@ -1025,67 +1150,85 @@ def stateless_dropout(seed, step, replica=0):
     _local.dropout = previous
 
 
-def dropout(input_tensor, dropout_prob):
+def dropout(input_tensor, dropout_prob, bias=None):
   """Zeroes elements at random and scales the others to keep the mean.
 
   Args:
     input_tensor: a float tensor.
     dropout_prob: float, the probability of dropping an element; None or 0 is
       the identity.
+    bias: None, or float [width], added to the tensor first.
 
   Returns: a tensor of the same shape.
   """
-  if not dropout_prob:
-    return input_tensor
-  bits = _dropout_bits(input_tensor, dropout_prob)
-  if bits is None:
-    return tf.nn.dropout(input_tensor, rate=dropout_prob)
-  return _kernel(_dropped, dropout_prob)(input_tensor, bits)
+  key = _dropout_key() if dropout_prob else None
+  if key is None:
+    if bias is not None:
+      input_tensor = tf.nn.bias_add(input_tensor, _computed(bias))
+    return (tf.nn.dropout(input_tensor, rate=dropout_prob) if dropout_prob else
+            input_tensor)
+  forward = _compiled(_biased_and_dropped, dropout_prob)
+
+  def gradient(output_gradient):
+    of_input, *of_bias = _and_of_bias(forward(output_gradient, key)[0], bias)
+    return [of_input, None] + of_bias
+
+  return _kernel(forward, gradient,
+                 [input_tensor, key] + ([] if bias is None else [bias]))
 
 
-def _dropout_bits(tensor, dropout_prob):
-  """The next place's random bits, uint16 of the tensor's shape.
+def _biased_and_dropped(dropout_prob, x, key, bias=None):
+  total = _float32(x) if bias is None else _float32(x) + _float32(bias)
+  return (tf.cast(_dropped(dropout_prob, total, key), x.dtype),)
 
-  None if nothing is to be dropped, or outside of stateless_dropout.
-  """
+
+def _dropout_key():
+  """The next place's random key, uint32 [2]; None outside of the context."""
   stream = getattr(_local, "dropout", None)
-  if stream is None or not dropout_prob:
+  if stream is None:
     return None
   place = (stream["seed"] << 32) + stream["place"]
   stream["place"] += 1
-  shape = tf.shape(tensor)
-  count = tf.reduce_prod(shape)
-  bits = tf.random.stateless_uniform(
-      [(count + 3) // 4], minval=None, maxval=None, dtype=tf.uint64,
+  return tf.random.stateless_uniform(
+      [2], minval=None, maxval=None, dtype=tf.uint32,
       seed=tf.stack([tf.constant(place, tf.int64), stream["step"]]))
-  return tf.reshape(tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:count],
-                    shape)
 
 
-def _dropped(dropout_prob, x, bits):
-  """x where the bits say keep, scaled; 0 elsewhere.
+def _dropped(dropout_prob, x, key):
+  """x where a hash of the element's number and the key says keep, scaled.
 
-  16 random bits decide an element, which takes a quarter of the random numbers
-  that a float each would. The rate is the nearest multiple of 2^-16, and the
-  scaling uses that one, so that the mean is kept exactly.
+  A random generator's numbers would cost more than the model's own operations,
+  and would have to be kept, or drawn again, for the gradient. The hash is
+  Wellons' lowbias32 (github.com/skeeto/hash-prospector) with half of the key
+  added before and the other half mixed in between. Its upper 31 bits decide,
+  so the rate is the nearest multiple of 2^-31.
   """
-  threshold = min(int(round(dropout_prob * 2**16)), 2**16 - 1)
-  scale = 1.0 / (1.0 - threshold / 2.0**16)
-  # int32, because some devices do not compare uint16.
-  keep = tf.cast(bits, tf.int32) >= threshold
-  x = _float32(x)
-  return tf.where(keep, x * scale, tf.zeros_like(x))
+  number = lambda value: tf.constant(value, tf.uint32)
+  shifted = lambda bits, by: tf.bitwise.right_shift(bits, number(by))
+  xor = tf.bitwise.bitwise_xor
+  index = tf.cast(tf.range(tf.size(x)), tf.uint32)
+  bits = index * number(0x9e3779b9) + key[0]
+  bits = xor(bits, shifted(bits, 16)) * number(0x21f0aaad)
+  bits = xor(bits, key[1])
+  bits = xor(bits, shifted(bits, 15)) * number(0xd35a2d97)
+  bits = xor(bits, shifted(bits, 15))
+  threshold = min(int(round(dropout_prob * 2**31)), 2**31 - 1)
+  # int32, because some devices do not compare uint32.
+  keep = tf.reshape(tf.cast(shifted(bits, 1), tf.int32) >= threshold,
+                    tf.shape(x))
+  return tf.where(keep, x * (1.0 / (1.0 - threshold / 2.0**31)),
+                  tf.zeros_like(x))
 
 
 @contextlib.contextmanager
 def compiled_chains(enabled=True):
   """Inside, the element-wise chains of a model that is built are compiled.
 
-  Activations, dropout, residual sum with LayerNorm, and the softmax of the
-  attention become one XLA kernel each, and another for the gradient, which
-  reads the inputs again instead of keeping what lies between. A step is faster
-  so; each new shape of a batch costs a compilation of some tenths of a second.
-  The numbers differ by float rounding only.
+  Activations, dropout, the residual sum with LayerNorm, and the softmax of the
+  attention become one XLA kernel each, with the bias that comes before, and
+  another for the gradient, which finds what it needs kept and no more. A step
+  is faster so; each new shape of a batch costs a compilation of some tenths of
+  a second. The numbers differ by float rounding only.
   """
   previous = getattr(_local, "compiled", False)
   _local.compiled = enabled
@@ -1095,18 +1238,51 @@ def compiled_chains(enabled=True):
     _local.compiled = previous
 
 
-def _kernel(function, *constants):
-  """`function(*constants, ...)` of tensors; compiled inside compiled_chains.
+def _kernel(forward, gradient, inputs):
+  """The output of a chain of element-wise operations.
 
   The chains compute in float32 and hand on the type of their first input.
+
+  Args:
+    forward: a `_compiled` function of the inputs; returns a tuple, the output
+      and what the gradient needs.
+    gradient: a function of what forward returned behind the output and of the
+      output's gradient; returns a list with the gradient of each input, or
+      None for one that has none.
+    inputs: list of tensors or variables.
   """
-  if getattr(_local, "compiled", False):
-    return _compiled(function, constants)
-  return functools.partial(_chain, function, constants)
+  if not getattr(_local, "compiled", False):
+    return forward.python_function(*inputs)[0]
+
+  @tf.custom_gradient
+  def kernel(*tensors):
+    output, *kept = forward(*tensors)
+    return output, lambda upstream: gradient(*kept, upstream)
+
+  return kernel(*inputs)
 
 
-def _chain(function, constants, *inputs):
-  return tf.cast(function(*constants, *inputs), inputs[0].dtype)
+@functools.lru_cache(maxsize=None)
+def _compiled(function, *constants):
+  """`function(*constants, ...)` of tensors, as one XLA kernel.
+
+  One object for equal arguments, so that all layers share one compilation.
+  """
+  return tf.function(functools.partial(function, *constants), autograph=False,
+                     jit_compile=True)
+
+
+def _and_of_bias(gradient, bias):
+  """A list: the gradient of a sum, and that of the bias in it if there is one.
+
+  An op of its own, which does not run where the bias is frozen.
+  """
+  if bias is None:
+    return [gradient]
+  of_bias = tf.raw_ops.BiasAddGrad(
+      out_backprop=tf.reshape(gradient, [-1, bias.shape.num_elements()]))
+  return [gradient, tf.cast(tf.reshape(of_bias, bias.shape),
+                            bias.dtype.base_dtype)]
 
 
 def _float32(tensor):
@@ -1114,36 +1290,6 @@ def _float32(tensor):
   if tensor.dtype.base_dtype == tf.float64:
     return tensor
   return tf.cast(tensor, tf.float32)
-
-
-@functools.lru_cache(maxsize=None)
-def _compiled(function, constants):
-  """The kernel of an element-wise chain, with a kernel for its gradient.
-
-  One object for equal arguments, so that all layers share one compilation.
-  """
-  chain = functools.partial(_chain, function, constants)
-
-  def gradients_of(*args):
-    inputs, output_gradient = args[:-1], args[-1]
-    return [g for g in tf.gradients(chain(*inputs), inputs, output_gradient)
-            if g is not None]
-
-  compile_ = functools.partial(tf.function, autograph=False, jit_compile=True)
-  forward, backward = compile_(chain), compile_(gradients_of)
-
-  @tf.custom_gradient
-  def kernel(*inputs):
-
-    def gradient(output_gradient):
-      found = iter(backward(*inputs, output_gradient))
-      # Random bits have no gradient.
-      return [next(found) if tensor.dtype.is_floating else None
-              for tensor in inputs]
-
-    return forward(*inputs), gradient
-
-  return kernel
 
 
 def create_initializer(initializer_range=0.02):

@@ -505,16 +505,44 @@ def test_dropout_rate_and_scale(any_dropout, dropout_prob):
   assert abs(dropped - dropout_prob) < 4 * sigma
   scale = np.unique(output[output != 0])
   assert len(scale) == 1
-  # The rate may be rounded to a multiple of 2^-16.
-  assert scale[0] == pytest.approx(1 / (1 - dropout_prob), rel=2e-5)
+  assert scale[0] == pytest.approx(1 / (1 - dropout_prob), rel=1e-6)
 
 
-def test_dropout_scale_keeps_the_mean_exactly():
+def test_dropout_drops_independently():
+  # A hash decides, so look for what a bad one would show: of neighbours, of
+  # rows, of places and of steps, both are dropped as often as chance has it.
   with test_util.graph():
+    x = tf.ones([512, 1024])
+    masks = []
+    for step in (3, 4):
+      with modeling.stateless_dropout(5, tf.constant(step)):
+        masks += [modeling.dropout(x, 0.5), modeling.dropout(x, 0.5)]
+    masks = [2.0 * (mask == 0) - 1.0 for mask in _run(*masks)]
+  def correlation(one, other):
+    return (one * other).mean() * math.sqrt(one.size)  # in standard deviations
+  for one, other in itertools.combinations(masks, 2):
+    assert abs(correlation(one, other)) < 4
+  for mask in masks:
+    for rows, columns in itertools.product((0, 1, 2, 64), (0, 1, 2, 3, 4, 64)):
+      if rows or columns:
+        assert abs(correlation(mask[rows:, columns:],
+                               mask[:512 - rows, :1024 - columns])) < 4.5
+    assert np.abs(mask.mean(axis=0)).max() < 5 / math.sqrt(512)
+    assert np.abs(mask.mean(axis=1)).max() < 5 / math.sqrt(1024)
+
+
+def test_dropout_adds_the_bias_first():
+  with test_util.graph():
+    x = tf.constant([[1.0, 2.0], [3.0, 4.0]])
+    bias = tf.constant([10.0, 20.0])
+    plain = modeling.dropout(x, 0.0, bias)
     with modeling.stateless_dropout(5, tf.constant(3)):
-      output = _run(modeling.dropout(tf.ones([10000]), 0.1))
-  # 0.1 is dropped at 6554 / 65536, and scaled for that.
-  assert output.max() == np.float32(65536 / (65536 - 6554))
+      some = modeling.dropout(tf.tile(x, [50, 1]), 0.5, bias)
+    plain, some, gradients = _run(plain, some, tf.gradients(some, [x, bias]))
+  np.testing.assert_array_equal(plain, [[11, 22], [13, 24]])
+  kept = some != 0
+  np.testing.assert_array_equal(some[kept], 2 * np.tile(plain, [50, 1])[kept])
+  np.testing.assert_array_equal(gradients[1], 2 * kept.sum(axis=0))
 
 
 def test_dropout_of_nothing_is_the_identity(any_dropout):
