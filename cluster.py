@@ -467,9 +467,10 @@ class Cluster(object):
     """
     with self._asking():
       time.sleep(self._lost_after + 5 * self._interval)
+    logging.error("%s", error)
     raise errors.InputError(
-        "the connection to another process broke, though all are alive: %s" %
-        str(error).split("\n", maxsplit=1)[0]) from error
+        "the connection to another process broke, though all give signs: %s; "
+        "the whole of it is above" % type(error).__name__) from error
 
   # -------------------------------------------------------- talking together
 
