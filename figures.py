@@ -387,10 +387,13 @@ def ablation_of_checkpoint(task_checkpoint, data_dir, vocab_file,
     raise errors.InputError("%s: the task %s has no dev file to score on" %
                             (task_checkpoint, task.display_name))
   where = os.path.join(directory, checkpoints.RUN_RECORD)
-  length = record["schedule"]["max_seq_length"]
+  try:
+    length = record["schedule"]["max_seq_length"]
+    do_lower_case = record["do_lower_case"]
+  except KeyError as error:
+    raise errors.InputError("%s: has no %s" % (where, error)) from error
   tokenizer = run_classifier.load_tokenizer(
-      vocab_file, record["do_lower_case"], init_checkpoint, model.bert_config,
-      where)
+      vocab_file, do_lower_case, init_checkpoint, model.bert_config, where)
   weights = checkpoints.Weights.open(task_checkpoint, init_checkpoint,
                                      force_base)
   with tempfile.TemporaryDirectory() as work_dir:

@@ -125,6 +125,9 @@ def read_checkpoints(paths, precision):
   """
   found = []
   for path in paths:
+    if not path:
+      raise errors.InputError("task_checkpoints has an empty entry; give "
+                              "directories with a comma between them")
     prefix = checkpoints.find(path)
     record = checkpoints.read_run_record(os.path.dirname(prefix))
     task, model = training.model_from_record(record, prefix, precision)

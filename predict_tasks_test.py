@@ -330,6 +330,7 @@ def test_a_pair_for_single_sentences_and_bad_bytes(files):
 
 @pytest.mark.parametrize("changes,words", [
     (dict(task_checkpoints=[]), ["task_checkpoints is empty"]),
+    (dict(task_checkpoints=[""]), ["task_checkpoints has an empty entry"]),
     (dict(task_checkpoints=["/nowhere"]), ["/nowhere"]),
     (dict(vocab_file="/nowhere.txt"), ["/nowhere.txt"]),
     (dict(init_checkpoint="/nowhere.ckpt"), ["/nowhere.ckpt"]),
@@ -368,10 +369,10 @@ def fixture_copy(files, tmp_path):
   return shutil.copytree(task_of(files, "MRPC"), str(tmp_path / "task"))
 
 
-def with_copy(files, copy, **changes):
-  """The line that a good checkpoint and the spoilt one are refused with."""
-  line = refused(files, lines=["a\tb"],
-                 task_checkpoints=[task_of(files, "STS-B"), copy], **changes)
+def with_copy(files, copy, others=("STS-B",)):
+  """The line that good checkpoints and the spoilt one are refused with."""
+  line = refused(files, lines=["a\tb"], task_checkpoints=[
+      task_of(files, other) for other in others] + [copy])
   assert copy in line, line
   return line
 
@@ -390,7 +391,9 @@ def with_copy(files, copy, **changes):
 ])
 def test_a_record_that_does_not_fit(files, copy, changes, words):
   change_record(copy, **changes)
-  line = with_copy(files, copy)
+  # Beside another only where it has to differ from one: graphs take time.
+  line = with_copy(files, copy,
+                   ["STS-B"] if "do_lower_case" in changes else [])
   for word in words:
     assert word in line, line
 
