@@ -359,13 +359,13 @@ def check_value(key, value, where):
   if value is None and _default(key) is None:
     return
   if kind == "float":
-    good = (isinstance(value, (int, float)) and math.isfinite(value) and
-            not isinstance(value, bool))
+    good = (isinstance(value, (int, float)) and
+            abs(value) <= sys.float_info.max and not isinstance(value, bool))
   else:
     good = type(value).__name__ == kind
   if not good:
     raise errors.InputError("%s: %s is %s; it must be %s" % (
-        where, key, json.dumps(value),
+        where, key, json.dumps(value)[:40],
         {"float": "a number", "int": "a whole number", "str": "a string",
          "bool": "true or false"}[kind]))
 
@@ -376,7 +376,7 @@ def read_sweep_file(path):
   Raises: errors.InputError.
   """
   try:
-    with open(path, encoding="utf-8") as source:
+    with open(path, encoding="utf-8-sig") as source:
       return json.load(source, object_pairs_hook=_no_key_twice)
   except OSError as error:
     raise errors.InputError("sweep_file %s: %s" % (path, error.strerror))
@@ -503,9 +503,11 @@ def read_json(path):
   try:
     with open(path, encoding="utf-8") as source:
       return json.load(source)
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     return None
-  except (OSError, ValueError) as error:
+  except OSError as error:
+    raise errors.InputError("%s: cannot be read: %s" % (path, error.strerror))
+  except ValueError as error:
     raise errors.InputError("%s: cannot be read: %s" % (path, error))
 
 
@@ -691,6 +693,10 @@ def shares_of_cores(jobs):
   if jobs > len(cores):
     return [None] * jobs
   return [set(cores[i::jobs]) for i in range(jobs)]
+
+
+_IN_A_RESULT = {"settings", "task", "metric", "score", "metrics", "trained",
+                "seconds"}
 
 
 def result_of(run, run_dir, seconds):
@@ -895,13 +901,21 @@ def _stopped_by_signals():
 
 
 def finished_results(output_dir):
-  """{slug: what is in its result.json} of the finished runs."""
+  """{slug: what is in its result.json} of the finished runs.
+
+  Raises: errors.InputError for a result.json that is none.
+  """
   runs = os.path.join(output_dir, RUNS)
   results = {}
   for slug in sorted(os.listdir(runs)) if os.path.isdir(runs) else ():
-    result = read_json(os.path.join(runs, slug, RESULT))
-    if result is not None:
-      results[slug] = result
+    path = os.path.join(runs, slug, RESULT)
+    result = read_json(path)
+    if result is None:
+      continue
+    if not isinstance(result, dict) or not _IN_A_RESULT <= set(result):
+      raise errors.InputError("%s: is not a run's result; delete it, and a "
+                              "sweep makes it again" % path)
+    results[slug] = result
   return results
 
 
@@ -987,7 +1001,10 @@ def read_results(path):
 
 
 def _result_from(row):
-  """What settings_of needs of a result.json, from a row of results.csv."""
+  """What settings_of needs of a result.json, from a row of results.csv.
+
+  Raises: KeyError, ValueError or TypeError for a row that is none.
+  """
   parse = {"int": int, "float": float, "str": str,
            "bool": lambda text: bool(("False", "True").index(text))}
   settings = {}
@@ -995,9 +1012,13 @@ def _result_from(row):
     if row.get(name):  # An empty cell is a setting that means nothing there.
       kind = run_classifier.plain_type(_FIELDS[name].type)
       settings[name] = _plain_number(parse[kind](row[name]))
+  score = float(row["score"])
+  if not math.isfinite(score):
+    raise ValueError("the score of a run is %s" % row["score"])
+  Method.of(settings)  # Raises if there is none.
   return {
       "settings": settings, "task": row["task"], "metric": row["metric"],
-      "score": float(row["score"]),
+      "score": score,
       "trained": {"parameters": int(row["trained_parameters"]),
                   "of_whole": float(row["trained_percent"]) / 100},
       "seconds": float(row["seconds"]),

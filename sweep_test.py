@@ -109,6 +109,7 @@ def test_the_name_of_a_run_stays():
     ([{"compile_chains": 1}], "compile_chains is 1; it must be true or false"),
     ([{"task_name": [["RTE"]]}], 'task_name is ["RTE"]; it must be a string'),
     ([{"learning_rate": float("nan")}], "learning_rate is NaN; it must be a"),
+    ([{"learning_rate": 10**400}], "learning_rate is 1000"),
     ([{"seed": []}], "seed is an empty list"),
     ([{"seed": 1}], "grid 1: there is no task; give task_name"),
     ([{"task_name": "RET"}], "unknown task 'RET'"),
@@ -123,6 +124,13 @@ def test_the_name_of_a_run_stays():
 ])
 def test_what_is_no_grid_is_refused_in_a_line(grids, said):
   assert said in refused(sweep.runs_of, grids, "here")
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
+  path = tmp_path / "grids.json"
+  path.write_bytes(b'\xef\xbb\xbf[{"task_name": "RTE"}]')
+  run, = sweep.runs_from_flags(flags_of("--sweep_file=%s" % path))
+  assert run["task_name"] == "RTE"
 
 
 @pytest.mark.parametrize("text, said", [
@@ -156,7 +164,8 @@ def test_flags_that_make_no_sweep_are_refused(args, said):
 def test_flags_make_a_grid_and_go_over_a_preset():
   runs = sweep.runs_from_flags(flags_of(
       "--tasks=CoLA,RTE", "--tunes=adapters,top_n",
-      "--learning_rates=1e-3,3e-4", "--epochs=.5", "--adapter_sizes=8", "--top_n_layers=1,2", "--seeds=3",
+      "--learning_rates=1e-3,3e-4", "--epochs=.5", "--adapter_sizes=8",
+      "--top_n_layers=1,2", "--seeds=3",
       "--init_scales=1e-2", "--set=compile_chains=false",
       "--set=adapter_layers=0-1", "--set=precision=bfloat16"))
   assert len(runs) == 2 * 2 * 3  # tasks, rates, adapters and two of top-n
@@ -360,9 +369,12 @@ def test_the_csv_is_read_back(tmp_path):
 
 @pytest.mark.parametrize("text, said", [
     (None, "results.csv: cannot be read: No such file"),
-    ("a,b\n1,2\n", "has no column 'task'; give a sweep's results.csv"),
+    ("a,b\n1,2\n", "has no column 'score'; give a sweep's results.csv"),
     ("task,metric,score\nRTE,accuracy,high\n", "cannot be read as a sweep's"),
     ("task,metric,score,seed\nRTE,accuracy,50,x\n", "cannot be read as a"),
+    ("task,metric,score\nRTE,accuracy,nan\n", "the score of a run is nan"),
+    ("task,metric,score,tune\nRTE,accuracy,50,adaptors\n",
+     "results.csv: unknown tuning method 'adaptors'"),
     (b"\xff\xfe", "cannot be read as a sweep's results.csv"),
 ])
 def test_another_file_than_the_csv_is_refused(tmp_path, text, said):
@@ -370,6 +382,20 @@ def test_another_file_than_the_csv_is_refused(tmp_path, text, said):
   if text is not None:
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
   assert said in refused(sweep.read_results, str(path))
+
+
+def test_other_files_among_the_runs(tmp_path):
+  runs = tmp_path / "runs"
+  (runs / "half-finished").mkdir(parents=True)
+  (runs / "notes.txt").write_text("mine", encoding="utf-8")
+  assert sweep.finished_results(str(tmp_path)) == {}
+  damaged = runs / "half-finished" / "result.json"
+  for text, said in (("{}", "is not a run's result; delete it"),
+                     ("[1]", "is not a run's result"),
+                     ('{"a"', "cannot be read")):
+    damaged.write_text(text, encoding="utf-8")
+    line = refused(sweep.finished_results, str(tmp_path))
+    assert said in line and str(damaged) in line
 
 
 # ------------------------------------------------------------------ real runs
