@@ -45,10 +45,25 @@ class Lengths(object):
   def longest(self):
     return int(self.values.max())
 
-  def draw(self, batch_size, number):
-    """int [batch_size]: the lengths of batch number `number`."""
+  def draw(self, size, number):
+    """int [size]: the lengths of examples, other ones for each number."""
     return np.random.RandomState(number).choice(
-        self.values, batch_size, p=self.weights)
+        self.values, size, p=self.weights)
+
+  def batches(self, batch_size, count, bucket_window=0):
+    """A list of int [batch_size], the lengths in each of `count` batches.
+
+    Args:
+      batch_size, count: ints.
+      bucket_window: int, as run_classifier.py's flag; the batches are then
+        evenly spaced ones of a sorted window.
+    """
+    if not bucket_window:
+      return [self.draw(batch_size, number) for number in range(count)]
+    window = np.sort(self.draw(bucket_window * batch_size, 0)).reshape(
+        [bucket_window, batch_size])
+    chosen = (np.arange(count) + 0.5) * bucket_window / count
+    return list(window[chosen.astype(int)])
 
 
 def make(lengths, number, padded_length, vocab_size, num_labels=2):

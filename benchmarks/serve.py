@@ -39,7 +39,8 @@ def _answer(subject, vocab_size, request):
   Args:
     subject: a Subject.
     vocab_size: int.
-    request: dict; "data", "batch_size" and "steps" say on which batches.
+    request: dict; "data", "batch_size", "steps" and "bucket_window" say on
+      which batches.
       "warm": one step of each shape among them, before any is measured.
       "profile": one step on the first, profiled.
 
@@ -64,8 +65,8 @@ def _answer(subject, vocab_size, request):
 def _batches(subject, vocab_size, request):
   lengths = batches_lib.Lengths(request["data"])
   made = []
-  for number in range(request["steps"]):
-    drawn = lengths.draw(request["batch_size"], number)
+  for number, drawn in enumerate(lengths.batches(
+      request["batch_size"], request["steps"], request["bucket_window"])):
     made.append(batches_lib.make(
         drawn, number, subject.padded_length(int(drawn.max())), vocab_size))
   return made

@@ -24,6 +24,7 @@ where kernels are compiled.
 
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -44,6 +45,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # which adapters, which precision; for the peer, what batches are padded to.
 SUBJECTS = {
     "ours-bf16": ("ours", "all", "bfloat16"),
+    "ours-bf16-sorted": ("ours", "all", "bfloat16"),
     "ours-fp32": ("ours", "all", "float32"),
     "ours-upper-bf16": ("ours", "upper", "bfloat16"),
     "ours-upper-fp32": ("ours", "upper", "float32"),
@@ -55,6 +57,8 @@ SUBJECTS = {
     "peer-fp32-pad128": ("adapters_library", "all", "float32", 128),
     "peer-full-bf16": ("adapters_library", "none", "bfloat16"),
 }
+# Like --bucket_window=20 of run_classifier.py.
+_BUCKET_WINDOW = {"ours-bf16-sorted": 20}
 _LEFT_OUT = ("ours-upper-fp32", "ours-full-fp32", "peer-full-bf16")
 
 BERT_BASE = {
@@ -82,7 +86,8 @@ class Process(object):
   def __init__(self, name, config, batch_size):
     self.name = name
     module, adapters, precision, *pad_to = SUBJECTS[name]
-    self.pad_to = pad_to[0] if pad_to else None
+    self.pad_to = pad_to[0] if pad_to else 0
+    self.bucket_window = _BUCKET_WINDOW.get(name, 0)
     self.lacking = None
     began = time.monotonic()
     self._log = tempfile.TemporaryFile("w+")
@@ -91,7 +96,8 @@ class Process(object):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
     try:
       self.ask({"module": module, "vocab_size": config["vocab_size"],
-                "arguments": [config, adapters, precision, batch_size] + pad_to})
+                "arguments": [config, adapters, precision,
+                              batch_size] + pad_to})
     except errors.InputError as error:
       # Ours must start; the peer is an extra.
       if module == "ours":
@@ -141,7 +147,9 @@ def measure(processes, data, batch_size, rounds, tokens):
   for process in processes:
     requests[process.name] = {
         "data": data, "batch_size": batch_size,
-        "steps": _steps(data, batch_size, process.pad_to, tokens)}
+        "bucket_window": process.bucket_window,
+        "steps": _steps(data, batch_size, process.bucket_window,
+                        process.pad_to, tokens)}
   replies = {process.name: [] for process in processes}
   for number in range(rounds + 1):
     for process in processes:
@@ -150,15 +158,12 @@ def measure(processes, data, batch_size, rounds, tokens):
   return replies
 
 
-def _steps(data, batch_size, pad_to, tokens):
+def _steps(data, batch_size, bucket_window, pad_to, tokens):
   """How many batches have that many padded tokens; at least one."""
-  lengths = batches.Lengths(data)
-  done = steps = 0
-  while done < tokens:
-    longest = int(lengths.draw(batch_size, steps).max())
-    done += batch_size * max(longest, pad_to or 0)
-    steps += 1
-  return steps
+  longest = [lengths.max() for lengths in batches.Lengths(data).batches(
+      batch_size, 20, bucket_window)]
+  padded = batch_size * sum(max(pad_to, length) for length in longest) / 20
+  return math.ceil(tokens / padded)
 
 
 def table(processes, replies):
@@ -193,7 +198,8 @@ def _ratio(ours, others):
 
 def profile(process, data, batch_size):
   """The lines of a table of where one step's time goes."""
-  request = {"data": data, "batch_size": batch_size, "steps": 1}
+  request = {"data": data, "batch_size": batch_size, "steps": 1,
+             "bucket_window": process.bucket_window}
   process.ask(dict(request, warm=True))
   reply = process.ask(dict(request, profile=True))
   ops = sorted(reply["profile"].items(), key=lambda item: -item[1][0])

@@ -68,6 +68,18 @@ def test_batches_have_the_lengths_of_the_data_and_are_the_same_each_time():
       batch["input_mask"] > 0).tolist()
 
 
+def test_sorted_batches_are_of_like_lengths():
+  lengths = batches.Lengths("cola")
+  shuffled = np.stack(lengths.batches(32, 20))
+  ordered = np.stack(lengths.batches(32, 20, bucket_window=20))
+  assert shuffled.shape == ordered.shape == (20, 32)
+  assert (np.diff(ordered.ravel()) >= 0).all()
+  assert ordered.mean() == pytest.approx(shuffled.mean(), abs=0.7)
+  assert ordered.max(axis=1).mean() < 0.6 * shuffled.max(axis=1).mean()
+  few = np.stack(lengths.batches(32, 4, bucket_window=20))
+  assert few.tolist() == ordered[[2, 7, 12, 17]].tolist()
+
+
 def test_unknown_data_is_refused():
   for data in ("imdb", "0", "-3"):
     with pytest.raises(ValueError, match="unknown data"):
@@ -76,8 +88,8 @@ def test_unknown_data_is_refused():
 
 def test_each_has_about_so_many_tokens_in_a_turn():
   # pylint: disable=protected-access
-  assert train_speed._steps("10", 4, None, 100) == 3
-  assert train_speed._steps("10", 4, 50, 100) == 1
+  assert train_speed._steps("10", 4, 0, 0, 100) == 3
+  assert train_speed._steps("10", 4, 0, 50, 100) == 1
 
 
 def test_ratios_are_of_the_same_round():
