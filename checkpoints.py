@@ -151,7 +151,7 @@ def write(prefix, arrays):
         session.run(save, dict(zip(tensors, (arrays[name] for name in names))))
       except tf.errors.OpError as error:
         raise errors.InputError("%s: cannot be written: %s" % (
-            prefix, error.message.split("\n")[0])) from error
+            prefix, errors.op_reason(error))) from error
 
 
 # ------------------------------------------------------------------ run.json

@@ -38,6 +38,14 @@ def reported():
     raise InputError(str(error)) from error
 
 
+def op_reason(error):
+  """The line of a tf.errors.OpError that says what is wrong.
+
+  TensorFlow writes before it where in the graph that was, and behind it too.
+  """
+  return error.message.split("\n\t [[")[0].strip().split("\n")[-1]
+
+
 def refuse_arguments(argv):
   """Raises InputError if the command line has more than flags."""
   if len(argv) > 1:

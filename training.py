@@ -101,7 +101,8 @@ def describe_model(model):
   return {
       "bert_config": dict(defaults, **config.to_dict()),
       "num_labels": model.num_labels,
-      "adapter_size": model.adapter_size if model.tuning.uses_adapters else None,
+      "adapter_size": (model.adapter_size if model.tuning.uses_adapters
+                       else None),
       "adapter_layers": model.adapter_layers,
       "tune": model.tune,
       "top_n_layers": model.top_n_layers,
@@ -576,7 +577,7 @@ class _CheckpointHook(tf.train.CheckpointSaverHook):
       raise errors.InputError(
           "the checkpoint of step %d cannot be written: %s; the one before is "
           "still there, run again to go on from it" %
-          (step, error.message.split("\n")[0])) from error
+          (step, errors.op_reason(error))) from error
     if stop and self._together:
       self._together.wanted = True
       return False
