@@ -29,6 +29,7 @@ import json
 import os
 import re
 import secrets
+import select
 import socket
 import sys
 import threading
@@ -42,6 +43,10 @@ import errors
 
 # Under output_dir.
 DIRECTORY = "cluster"
+
+# Set by a launcher that holds the standard input of its processes: when that
+# ends, the launcher has, and they must too.
+LIFELINE = "ADAPTER_BERT_ENDS_WITH_STDIN"
 
 # How often a process gives a sign, as a share of `lost_after`.
 _SIGNS_UNTIL_LOST = 15
@@ -83,7 +88,12 @@ class Place(object):
 
   @property
   def address(self):
-    return self.addresses[self.kind][self.index]
+    return self.address_of(self.name)
+
+  def address_of(self, name):
+    """host:port of one of `names`."""
+    every = self.addresses.get("chief", ()) + self.addresses.get("worker", ())
+    return every[self.names.index(name)]
 
 
 def _name(kind, index):
@@ -237,6 +247,8 @@ class Cluster(object):
     self._written = None  # when
     self._met = False
     self._closing = False
+    self._is_replaced = False  # by another process, that the others have met
+    self._has_lifeline = bool(os.environ.get(LIFELINE))
 
   def _path_of(self, name):
     return os.path.join(self._directory, name.replace(" ", "-") + ".json")
@@ -391,10 +403,13 @@ class Cluster(object):
     with contextlib.suppress(ValueError, TypeError):
       other = json.loads(mine)
       if other["token"] != self._token:
+        self._is_replaced = bool(other["met"])
         return ("two processes run as %s: process %s on %s, and process %s on "
                 "%s; give each an index of its own in TF_CONFIG" % (
                     self.place.name, other["pid"], other["host"],
                     self._fields["pid"], self._fields["host"]))
+    if self._has_lifeline and select.select([0], [], [], 0)[0]:
+      return "what started it has ended"
     if now - self._written >= self._interval * 0.9:
       try:
         self._write()
@@ -450,14 +465,18 @@ class Cluster(object):
   def _stop(self, reason):
     """Ends the process from the thread, wherever the main thread hangs."""
     self._closing = True
-    with contextlib.suppress(OSError):
+    try:
       # Over another process's file, too, if that has our place: both must end.
-      self._fields.update(state=_FAILED, message=_short_line(reason))
-      self._write()
-    logging.flush()
-    print("error: %s: %s" % (self.place.name, reason), file=sys.stderr,
-          flush=True)
-    os._exit(1)  # pylint: disable=protected-access
+      # But one that comes back from a long sleep leaves the new run alone.
+      if not self._is_replaced:
+        self._fields.update(state=_FAILED, message=_short_line(reason))
+        with contextlib.suppress(OSError):
+          self._write()
+      logging.flush()
+      print("error: %s: %s" % (self.place.name, reason), file=sys.stderr,
+            flush=True)
+    finally:  # Even if there is no more stderr.
+      os._exit(1)  # pylint: disable=protected-access
 
   def wait_to_be_stopped(self, error):
     """For an error that looks like another process's end: the watcher knows
@@ -572,6 +591,33 @@ class Cluster(object):
           parts.append(dict(part))
         os.remove(path)
     return parts
+
+  def reach_all(self):
+    """Connects to the port of each other process; all must have opened theirs.
+
+    TensorFlow, which would try for long, does not say whom it cannot reach.
+
+    Raises: InputError if one cannot be reached.
+    """
+    until = time.monotonic() + 2 * self._lost_after
+    for name in self.place.names:
+      if name == self.place.name:
+        continue
+      address = self.place.address_of(name)
+      host, _, port = address.rpartition(":")
+      while True:
+        try:
+          socket.create_connection((host.strip("[]"), int(port)), 5).close()
+          break
+        except (OSError, UnicodeError) as error:
+          # Names of machines that have just started may take a while.
+          if time.monotonic() > until:
+            raise errors.InputError(
+                "%s cannot reach %s at %s (in TF_CONFIG): %s; give the address "
+                "that its machine has for the others, and open the port" % (
+                    self.place.name, name, address,
+                    getattr(error, "strerror", None) or error)) from error
+        time.sleep(0.5)
 
   def wait_for_file(self, path):
     """Returns when a file that another process has written is seen here.

@@ -323,6 +323,50 @@ def test_a_second_one_does_not_disturb_a_run(processes):
     ended(process, 0)
 
 
+@pytest.mark.slow
+def test_one_that_comes_back_leaves_the_new_run_alone(processes):
+  old = processes.start(1, HANG)
+  chief = processes.start(0, HANG)
+  processes.until("met")
+  os.remove(os.path.join(processes.output_dir, "met"))
+  old.send_signal(signal.SIGSTOP)
+  chief.kill()
+  chief.wait()
+  # Until the new run has met and made its mark.
+  code = ("c.meet(); c.barrier('met'); " + MARK % "met" +
+          "; time.sleep(%d)" % (2 * LOST_AFTER))
+  both = [processes.start(index, code) for index in (0, 1)]
+  processes.until("met")
+  old.send_signal(signal.SIGCONT)
+  assert "process %d on" % both[1].pid in ended(old)
+  for process in both:
+    ended(process, 0)
+
+
+def test_one_that_cannot_be_reached_is_named(processes):
+  # Both have met, but nothing listens to the ports of their TF_CONFIG.
+  both = [processes.start(index, "c.meet(); c.reach_all()")
+          for index in (0, 1)]
+  lines = [ended(process) for process in both]
+  assert any("cannot reach worker %d at localhost:%d (in TF_CONFIG): "
+             "Connection refused" % (i, 2000 + i) in lines[1 - i]
+             for i in range(2)), lines
+
+
+def test_those_that_can_be_reached_are(processes):
+  code = """
+import socket
+with socket.create_server(("localhost", 2000 + c.place.rank)):
+  c.meet()
+  c.reach_all()
+  c.barrier("reached")
+"""
+  for index in (0, 1):
+    processes.start(index, code)
+  for process in processes.started:
+    ended(process, 0)
+
+
 def test_a_directory_that_cannot_be_written(processes, tmp_path):
   (tmp_path / "cluster").write_text("")
   assert "cluster" in ended(processes.start(0, "c.meet()"))

@@ -310,7 +310,9 @@ def group_of(distribution, cluster=None, devices=None, facts=None):
   if cluster is None:
     return {ONE_DEVICE: one_device, MIRRORED: mirrored}[distribution](devices)
   cluster.meet()
-  cluster.same(facts or {})
+  cluster.same(dict(facts or {}, **{
+      "the cluster in TF_CONFIG": cluster.place.addresses}))
   group = multi_worker(cluster, devices)
   group.barrier("all have a server")
+  cluster.reach_all()
   return group

@@ -279,6 +279,38 @@ def test_launcher_passes_signals_on(tmp_path, number):
   finished(process, 128 + number)
 
 
+def test_workers_end_with_a_launcher_that_is_killed(tmp_path):
+  with socket.create_server(("localhost", 0)) as server:
+    server.settimeout(60)
+    process = launch(
+        "sys.path.insert(0, %r)\nimport cluster, socket\n"
+        "place = cluster.place_from_tf_config(os.environ['TF_CONFIG'])\n"
+        "line = socket.create_connection(('localhost', %d))\n"
+        "with cluster.Cluster(place, %r, 60, 15) as c:\n"
+        "  c.meet()\n"
+        "  line.sendall(b'.')\n"
+        "  time.sleep(1000)\n" % (ROOT, server.getsockname()[1],
+                                  str(tmp_path)), 2)
+    lines = [server.accept()[0] for _ in range(2)]
+    for line in lines:
+      line.settimeout(60)
+      assert line.recv(1) == b"."
+    process.kill()
+    process.communicate()
+    for line in lines:  # Closed: the process is no more.
+      assert line.recv(1) == b""
+      line.close()
+
+
+def test_launcher_goes_on_when_nobody_reads(tmp_path):
+  process = launch("for _ in range(10000): print('x' * 100)\n"
+                   "open(%r %% index, 'w').close()" % str(tmp_path / "end-%d"),
+                   2)
+  process.stdout.close()
+  process.communicate(timeout=60)
+  assert (tmp_path / "end-0").exists() and (tmp_path / "end-1").exists()
+
+
 def test_launcher_bad_input():
   done = subprocess.run([sys.executable, LAUNCHER, "--workers=0"], check=False,
                         stderr=subprocess.PIPE, text=True)
@@ -309,8 +341,9 @@ class Pair(object):
     self.ports = launch_local.free_ports(2)
     self.processes = []
 
-  def start(self, index, program=PROGRAM, **changes):
-    config = {"cluster": {"worker": ["localhost:%d" % p for p in self.ports]},
+  def start(self, index, program=PROGRAM, ports=None, **changes):
+    config = {"cluster": {"worker": ["localhost:%d" % port
+                                     for port in ports or self.ports]},
               "task": {"type": "worker", "index": index}}
     process = subprocess.Popen(
         [sys.executable, program] + flags_of(
@@ -421,6 +454,7 @@ def test_the_same_index_twice(pair):
 @pytest.mark.parametrize("changes,words", [
     (dict(learning_rate=0.5), ["learning_rate is 0.01 on worker 0", "0.5"]),
     (dict(seed=4), ["seed is 0", "4"]),
+    (dict(ports=[1, 2]), ["the cluster in TF_CONFIG.worker", "localhost:2"]),
 ])
 def test_other_flags(pair, changes, words):
   lines = [error_of(p) for p in [pair.start(0), pair.start(1, **changes)]]
@@ -470,6 +504,16 @@ def test_a_port_in_use(pair):
     lines = [error_of(p) for p in pair.start_both()]
   for line in lines:
     assert "worker 1 cannot listen on port %d" % pair.ports[1] in line
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_cannot_be_written_stops_all(pair):
+  os.makedirs(os.path.join(
+      pair.output_dir, "model.ckpt-20.data-00000-of-00001", "in the way"))
+  lines = [finished(p, 1).splitlines()[-1] for p in pair.start_both()]
+  for line in lines:
+    assert re.search("error: .*checkpoint of step 20 cannot be written: .*; Is "
+                     "a directory; the one before is still there", line)
 
 
 @pytest.mark.slow

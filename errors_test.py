@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow.compat.v1 as tf
 
 import errors
 
@@ -24,6 +25,17 @@ def test_input_error_is_one_line():
   done = run("errors.InputError('a file\\nis missing')")
   assert done.returncode == 1
   assert done.stderr == "error: a file is missing\n"
+
+
+def test_the_reason_in_an_error_of_tensorflow():
+  long = ("Graph execution error:\n\nDetected at node 'save/SaveV2' defined at "
+          "(most recent call last):\n    File \"a.py\", line 7\nNode: 's'\n"
+          "/out/model.ckpt-1; Is a directory\n\t [[{{node save/SaveV2}}]]\n"
+          "Recent warning and error logs:\n  W0000 OP_REQUIRES failed\n")
+  for text, line in ((long, "/out/model.ckpt-1; Is a directory"),
+                     ("It is full\n\t [[node a]]", "It is full"),
+                     ("No server", "No server")):
+    assert errors.op_reason(tf.errors.OpError(None, None, text, 9)) == line
 
 
 def test_any_other_error_keeps_its_traceback():

@@ -7,9 +7,11 @@ What follows -- are flags of run_classifier.py. Each process gets its TF_CONFIG
 and --distribution=multi_worker; worker 0 is in charge. Every line that a
 process prints is prefixed with its name. SIGINT and SIGTERM are passed on. When
 one fails, the others are given --grace seconds to stop by themselves, which
-they do, and the exit status is that of the first to fail.
+they do, and the exit status is that of the first to fail. Should this program be
+killed, they stop as well.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -22,6 +24,7 @@ import time
 from absl import flags
 from absl import logging
 
+import cluster
 import errors
 
 FLAGS = flags.FLAGS
@@ -95,8 +98,9 @@ class Launcher(object):
       # A session of its own: Ctrl-C in the terminal reaches it through us, and
       # once.
       process = subprocess.Popen(
-          self._command, env=dict(os.environ, TF_CONFIG=json.dumps(config)),
-          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+          self._command, env=dict(os.environ, TF_CONFIG=json.dumps(config),
+                                  **{cluster.LIFELINE: "1"}),
+          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
           stderr=subprocess.PIPE, start_new_session=True)
       if self._shares:
         os.sched_setaffinity(process.pid, self._shares[index])
@@ -156,8 +160,10 @@ class Launcher(object):
 def _copy(prefix, source, target):
   """Copies lines, each in one piece, with a prefix."""
   for line in source:
-    target.write(prefix + line.decode("utf-8", "replace").rstrip("\n") + "\n")
-    target.flush()
+    # Read on when nobody listens: the process must not block on its output.
+    with contextlib.suppress(BrokenPipeError):
+      target.write(prefix + line.decode("utf-8", "replace").rstrip("\n") + "\n")
+      target.flush()
 
 
 def main(argv):

@@ -589,8 +589,10 @@ def run(config):
 def _in_common(config, setup):
   """What all processes of a run must agree in, a dict."""
   code = hashlib.sha256()
-  for module in (modeling, training, input_pipeline, optimization, checkpoints):
-    with open(module.__file__, "rb") as source:
+  modules = (checkpoints, distribution, glue, input_pipeline, modeling,
+             optimization, training)
+  for path in [__file__] + [module.__file__ for module in modules]:
+    with open(path, "rb") as source:
       code.update(source.read())
   words = hashlib.sha256("\n".join(setup.tokenizer.vocab).encode("utf-8"))
   return dict(

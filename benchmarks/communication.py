@@ -196,6 +196,7 @@ def main(argv):
           "workers has %r; it must be numbers that divide batch_size=%d" %
           (workers, FLAGS.batch_size))
   if FLAGS.workers:
+    _config()  # Refused once, not in each process.
     for line in measured_table():
       print(line, flush=True)
     print()
