@@ -317,6 +317,11 @@ def _cut(dataset, parts):
   return dataset.flat_map(cut).map(shaped)
 
 
+def _longest(records, model):
+  """The max_seq_length of a RecordSet's batches for a ModelSpec."""
+  return min(records.max_length, model.bert_config.max_position_embeddings)
+
+
 def _replica_id():
   return tf.distribute.get_replica_context().replica_id_in_sync_group
 
@@ -384,12 +389,7 @@ def train(model, spec, records, weights, output_dir, group=None,
     logging.info("going on from %s, step %d of %d", latest, start_step,
                  spec.num_train_steps)
   with tf.Graph().as_default(), group.strategy.scope():
-    dataset = input_pipeline.train_dataset(
-        records, spec.batch_size,
-        min(records.max_length, model.bert_config.max_position_embeddings),
-        spec.seed, start_step=start_step, bucket_window=spec.bucket_window,
-        row_multiple=group.num_replicas, worker_index=group.rank,
-        num_workers=group.num_workers)
+    dataset = _train_dataset(model, spec, records, group, start_step)
     graph = train_graph(model, spec, dataset, group.strategy)
     scaffold, saved = _scaffold(graph, weights, model.bert_config, spec,
                                 init_shared_from)
@@ -413,6 +413,15 @@ def train(model, spec, records, weights, output_dir, group=None,
   if not group.is_chief:
     return spec.num_train_steps
   return checkpoints.step_of(checkpoints.newest(output_dir))
+
+
+def _train_dataset(model, spec, records, group, start_step):
+  """This process's rows of the batches from `start_step` on."""
+  return input_pipeline.train_dataset(
+      records, spec.batch_size, _longest(records, model), spec.seed,
+      start_step=start_step, bucket_window=spec.bucket_window,
+      row_multiple=group.num_replicas, worker_index=group.rank,
+      num_workers=group.num_workers)
 
 
 def _hooks(graph, spec, group, scaffold, output_dir, listeners):
@@ -770,8 +779,7 @@ def predictor(model, records, weights, batch_size=32, group=None, seed=0,
   strategy = group.local  # Each process predicts its rows, without the others.
   with tf.Graph().as_default(), strategy.scope():
     dataset = input_pipeline.eval_dataset(
-        records, batch_size,
-        min(records.max_length, model.bert_config.max_position_embeddings),
+        records, batch_size, _longest(records, model),
         row_multiple=strategy.num_replicas_in_sync * group.num_workers,
         worker_index=group.rank, num_workers=group.num_workers)
 
@@ -788,17 +796,7 @@ def predictor(model, records, weights, batch_size=32, group=None, seed=0,
     variables = _model_variables()
     found = checkpoints.match(variables, weights, model.bert_config,
                               init_shared_from)
-    for name in found.new:
-      if name in weights.shapes:
-        raise errors.InputError(
-            "%s: %s has shape %s: it is the head of another task, and this one "
-            "has %d outputs" % (weights, name, weights.shapes[name],
-                                model.num_labels))
-    if found.new:
-      logging.warning(
-          "%s lacks %d variables (%s, ...): what is computed with them is "
-          "meaningless until they are trained", weights, len(found.new),
-          found.new[0])
+    _check_new(found.new, weights, model)
     init = [tf.variables_initializer(variables)]
     with tf.control_dependencies(init):
       load = checkpoints.load_ops(variables, found, weights)
@@ -816,6 +814,20 @@ def predictor(model, records, weights, batch_size=32, group=None, seed=0,
         return parts and _in_order(parts, records.num_examples)
 
       yield run
+
+
+def _check_new(names, weights, model):
+  """Warns of variables that `weights` lacks, refuses another task's head."""
+  for name in names:
+    if name in weights.shapes:
+      raise errors.InputError(
+          "%s: %s has shape %s: it is the head of another task, and this one "
+          "has %d outputs" % (weights, name, weights.shapes[name],
+                              model.num_labels))
+  if names:
+    logging.warning(
+        "%s lacks %d variables (%s, ...): what is computed with them is "
+        "meaningless until they are trained", weights, len(names), names[0])
 
 
 def export(model, weights, prefix, init_shared_from=None):
