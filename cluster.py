@@ -509,12 +509,25 @@ class Cluster(object):
       self._write()
 
   def _heard(self, peer, key):
-    """Waits until a peer says something under a key."""
+    """Waits until a peer says something under a key.
+
+    Raises: InputError if it says something else in that place: what this one
+      waits for would never come.
+    """
+    number = key.partition(" ")[0]
     while True:
       with self._lock:
-        said = peer.fields.get("said", {})
-        if peer.token == peer.fields.get("token") and key in said:
-          return said[key]
+        said = (peer.fields.get("said", {})
+                if peer.token == peer.fields.get("token") else {})
+      if key in said:
+        return said[key]
+      for other in said:
+        if other.partition(" ")[0] == number:
+          raise errors.InputError(
+              "%s is at step %s (%s) and %s at %s; give all processes the same "
+              "flags, code and data" % (
+                  self.place.name, number, key[len(number) + 1:], peer.name,
+                  other[len(number) + 1:]))
       time.sleep(min(0.02, self._interval))
 
   def _key(self, what):

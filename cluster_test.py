@@ -189,6 +189,15 @@ def test_what_differs_is_named(processes):
       assert word in line, line
 
 
+def test_processes_that_go_different_ways_are_stopped(processes):
+  both = [processes.start(index, "c.meet(); c.barrier('%s')" % what)
+          for index, what in enumerate(("train", "evaluate"))]
+  lines = [ended(process) for process in both]
+  assert any("(%s)" % here in line and "at %s;" % there in line
+             for line, here, there in zip(lines, ("train", "evaluate"),
+                                          ("evaluate", "train"))), lines
+
+
 def test_the_first_error_reaches_all(processes):
   chief = processes.start(0, "c.meet(); time.sleep(100)", workers=3)
   other = processes.start(1, "c.meet(); time.sleep(100)", workers=3)

@@ -341,10 +341,14 @@ class Pair(object):
     self.ports = launch_local.free_ports(2)
     self.processes = []
 
-  def start(self, index, program=PROGRAM, ports=None, **changes):
-    config = {"cluster": {"worker": ["localhost:%d" % port
-                                     for port in ports or self.ports]},
+  def start(self, index, program=PROGRAM, ports=None, with_chief=False,
+            **changes):
+    addresses = ["localhost:%d" % port for port in ports or self.ports]
+    config = {"cluster": {"worker": addresses},
               "task": {"type": "worker", "index": index}}
+    if with_chief:
+      config = {"cluster": {"chief": addresses[:1], "worker": addresses[1:]},
+                "task": {"type": "worker" if index else "chief", "index": 0}}
     process = subprocess.Popen(
         [sys.executable, program] + flags_of(
             self.files, self.output_dir, distribution="multi_worker",
@@ -387,8 +391,8 @@ def fixture_undisturbed(files):
   return values_in(pair.output_dir)
 
 
-def assert_goes_on_to_the_same_end(pair, undisturbed):
-  for process in pair.start_both():
+def assert_goes_on_to_the_same_end(pair, undisturbed, **changes):
+  for process in pair.start_both(**changes):
     finished(process)
   found = values_in(pair.output_dir)
   assert sorted(found) == sorted(undisturbed) and found["global_step"] == 100
@@ -427,6 +431,11 @@ def test_with_dropout_a_run_is_reproducible(pair, undisturbed):
 
 
 @pytest.mark.slow
+def test_a_chief_and_a_worker(pair, undisturbed):
+  assert_goes_on_to_the_same_end(pair, undisturbed, with_chief=True)
+
+
+@pytest.mark.slow
 def test_one_starts_late(pair, undisturbed):
   chief = pair.start(0)
   time.sleep(HEARTBEAT + 5)
@@ -454,6 +463,8 @@ def test_the_same_index_twice(pair):
 @pytest.mark.parametrize("changes,words", [
     (dict(learning_rate=0.5), ["learning_rate is 0.01 on worker 0", "0.5"]),
     (dict(seed=4), ["seed is 0", "4"]),
+    (dict(export_full_checkpoint="/nowhere/all"),
+     ["export_full_checkpoint is given is false on worker 0 and true"]),
     (dict(ports=[1, 2]), ["the cluster in TF_CONFIG.worker", "localhost:2"]),
 ])
 def test_other_flags(pair, changes, words):

@@ -179,10 +179,12 @@ _HELP = {
 }
 
 # What each process of a run may have for itself; all else must agree. Of what
-# these paths lead to, the content is compared.
+# these paths lead to, the content is compared; _IF_GIVEN are given to all or to
+# none.
 _OWN = ("data_dir", "bert_config_file", "vocab_file", "output_dir", "task_spec",
         "init_checkpoint", "task_checkpoint", "export_full_checkpoint",
         "tokenize_workers", "devices", "start_timeout", "heartbeat_timeout")
+_IF_GIVEN = ("task_checkpoint", "export_full_checkpoint")
 
 
 def define_flags():
@@ -598,6 +600,8 @@ def _in_common(config, setup):
   return dict(
       {field.name: getattr(config, field.name)
        for field in dataclasses.fields(RunConfig) if field.name not in _OWN},
+      **{name + " is given": bool(getattr(config, name))
+         for name in _IF_GIVEN},
       bert_config=setup.record["bert_config"], task=setup.record["task"],
       vocabulary=words.hexdigest()[:12], code=code.hexdigest()[:12],
       tensorflow=tf.__version__)
