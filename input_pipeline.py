@@ -674,10 +674,8 @@ def serve_conversions():
 
 
 def padded_length(longest, max_seq_length):
-  """The length that a batch is padded to, but never past max_seq_length.
-
-  A multiple of 8, so that few lengths occur: each has its kernels compiled. Up
-  to 32 a multiple of 4, because 8 would be a quarter of a short batch.
+  """The length that a batch is padded to: a multiple of 8, but never past
+  max_seq_length.
 
   Args:
     longest: int or scalar int tensor, tokens of the longest example.
@@ -686,11 +684,10 @@ def padded_length(longest, max_seq_length):
   Returns:
     int or tensor, as `longest`.
   """
-  if isinstance(longest, numbers.Integral):
-    multiple = 4 if longest <= 32 else 8
-    return min(-(-longest // multiple) * multiple, max_seq_length)
-  multiple = tf.where(longest <= 32, 4, 8)
-  return tf.minimum(-(-longest // multiple) * multiple, max_seq_length)
+  rounded = -(-longest // 8) * 8
+  if isinstance(rounded, numbers.Integral):
+    return min(rounded, max_seq_length)
+  return tf.minimum(rounded, max_seq_length)
 
 
 def train_dataset(records, batch_size, max_seq_length, seed, start_step=0,

@@ -486,14 +486,10 @@ def _sharded_fixture(tmp_path_factory):
 
 
 @pytest.mark.parametrize("longest, limit, expected", [
-    (1, 128, 4), (4, 128, 4), (5, 128, 8), (9, 128, 12), (32, 128, 32),
-    (33, 128, 40), (48, 128, 48), (127, 128, 128), (128, 128, 128),
+    (1, 128, 8), (8, 128, 8), (9, 128, 16), (127, 128, 128), (128, 128, 128),
     (49, 50, 50), (5, 7, 7)])
 def test_padded_length(longest, limit, expected):
   assert input_pipeline.padded_length(longest, limit) == expected
-  with tf.Graph().as_default(), tf.Session() as session:
-    assert session.run(input_pipeline.padded_length(
-        tf.constant(longest), limit)) == expected
 
 
 def test_batches_are_padded_to_their_longest_example(records):
