@@ -363,9 +363,11 @@ def _check_tuning(model):
 
 def _check_actions(config, task):
   """Raises InputError if there is nothing to do, or it cannot be done."""
-  if not (config.do_train or config.do_eval or config.do_predict):
+  if not (config.do_train or config.do_eval or config.do_predict or
+          config.export_full_checkpoint):
     raise errors.InputError("nothing to do: give at least one of --do_train, "
-                            "--do_eval and --do_predict")
+                            "--do_eval, --do_predict and "
+                            "--export_full_checkpoint")
   for wanted, splits, flag in ((config.do_train, task.train, "do_train"),
                                (config.do_eval, task.dev, "do_eval"),
                                (config.do_predict, task.test, "do_predict")):
@@ -656,6 +658,7 @@ def _export(config, setup, weights):
         "another prefix" % config.export_full_checkpoint)
   training.export(setup.model, weights, config.export_full_checkpoint,
                   config.init_shared_from)
+  logging.info("the whole model: %s", config.export_full_checkpoint)
 
 
 def _prepare(config, setup, split, group):

@@ -212,7 +212,7 @@ def test_task_checkpoint_and_full_export_are_the_same_model(files, mrpc,
             task_checkpoint=os.path.join(mrpc, "task"))
   assert lines_of(tmp_path / "a", "eval_results.txt") == expected
   full = str(tmp_path / "full" / "model.ckpt")
-  files.run("MRPC", mrpc, do_eval=True, export_full_checkpoint=full)
+  files.run("MRPC", mrpc, export_full_checkpoint=full)
   files.run("MRPC", tmp_path / "b", do_eval=True, init_checkpoint=full)
   assert lines_of(tmp_path / "b", "eval_results.txt") == expected
   base = values_in(files.path("bert/bert_model.ckpt"))
