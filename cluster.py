@@ -436,8 +436,9 @@ class Cluster(object):
         return "%s stopped: %s" % (peer.name, peer.fields.get("message"))
       return None
     if peer.fields.get("token") != peer.token:
-      return ("%s was started again, now as process %s on %s, and the others "
-              "were not; start all of them again" % (
+      return ("two processes run as %s, or it was started again and the others "
+              "were not: now it is process %s on %s; give each process an index "
+              "of its own in TF_CONFIG, and start all of them together" % (
                   peer.name, peer.fields.get("pid"), peer.fields.get("host")))
     if state == _FAILED:
       return "%s stopped: %s" % (peer.name, peer.fields.get("message"))

@@ -293,7 +293,7 @@ def test_one_that_is_started_again_alone(processes):
   both[1].wait()
   again = processes.start(1, "c.meet()", start_timeout=3)
   line = ended(both[0])
-  assert "worker 1 was started again" in line and "start all of them" in line
+  assert "worker 1, or it was started again" in line and "start all of them" in line
   assert "worker 0 did not start" in ended(again)
 
 
@@ -305,7 +305,7 @@ def test_survivors_of_an_earlier_life_do_not_count(processes):
   both[0].kill()
   both[0].wait()
   chief = processes.start(0, "c.meet()")
-  assert "worker 0 was started again" in ended(both[1])
+  assert "worker 0, or it was started again" in ended(both[1])
   worker = processes.start(1, "c.meet()")
   ended(chief, 0), ended(worker, 0)
 
