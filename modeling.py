@@ -313,6 +313,8 @@ class BertModel(object):
     adapter_fn: what `get_adapter` takes: a name, a callable, or None for a
       plain BERT.
     adapter_layers: the indices of the layers that get adapters; None: all.
+    skip_padding: bool; the layers work on the tokens alone. What comes out for
+      them is the same; what comes out for padding has no meaning.
 
   Raises: ValueError if S is more than config.max_position_embeddings, or the
     adapter or a layer index is unknown.
@@ -327,7 +329,8 @@ class BertModel(object):
                use_one_hot_embeddings=False,
                scope=None,
                adapter_fn="feedforward_adapter",
-               adapter_layers=None):
+               adapter_layers=None,
+               skip_padding=False):
     config = copy.deepcopy(config)
     if not is_training:
       config.hidden_dropout_prob = 0.0
@@ -361,7 +364,8 @@ class BertModel(object):
             share_parameter_across_layers=config.share_parameter_across_layers,
             layers_per_group=config.layers_per_group,
             share_adapters=config.share_adapters,
-            adapter_layers=adapter_layers)
+            adapter_layers=adapter_layers,
+            tokens=TokenRows(input_mask) if skip_padding else None)
       self.sequence_output = self.all_encoder_layers[-1]
       with tf.variable_scope("pooler"):
         first_token = self.sequence_output[:, 0, :]  # [B, D]
@@ -512,7 +516,8 @@ def transformer_model(input_tensor,
                       share_parameter_across_layers=False,
                       layers_per_group=None,
                       share_adapters=True,
-                      adapter_layers=None):
+                      adapter_layers=None,
+                      tokens=None):
   """A stack of post-LN Transformer layers (Vaswani et al. 2017) with adapters.
 
   Two halves a layer, attention and feed-forward, and each ends in
@@ -537,13 +542,14 @@ def transformer_model(input_tensor,
     attention_probs_dropout_prob: float, on the attention's probabilities.
     initializer_range: float, standard deviation of the initial kernels.
     do_return_all_layers: bool.
-    adapter_fn: what `get_adapter` takes. It is called with float [B * S, D]
-      twice a layer and returns the same shape; each variable it creates goes
-      into the collection "adapters".
+    adapter_fn: what `get_adapter` takes. It is called with float [rows, D]
+      twice a layer (B * S rows, or those of `tokens`) and returns the same
+      shape; each variable it creates goes into the collection "adapters".
     share_parameter_across_layers, layers_per_group: see above.
     share_adapters: bool; False gives each layer adapters of its own over shared
       layers, in the scopes `adapters_<i>`. Without sharing it changes nothing.
     adapter_layers: the indices of the layers that get adapters; None: all.
+    tokens: TokenRows, to work on them alone; None: on every position.
 
   Returns: float [B, S, D], or a list with one for each layer.
 
@@ -565,6 +571,8 @@ def transformer_model(input_tensor,
   # The layers work on [B * S, D]: a reshape at the ends costs less than one at
   # every matrix product.
   layer_output = reshape_to_matrix(input_tensor)
+  if tokens is not None:
+    layer_output = tokens.pack(layer_output)
   outputs = []
   for layer in range(num_hidden_layers):
     scope = _layer_scope(layer, share_parameter_across_layers, layers_per_group)
@@ -580,8 +588,10 @@ def transformer_model(input_tensor,
           attention_probs_dropout_prob=attention_probs_dropout_prob,
           initializer_range=initializer_range,
           adapter_fn=adapter_fn if layer in with_adapter else None,
-          adapter_suffix="_%d" % layer if own_adapters else "")
-    outputs.append(layer_output)
+          adapter_suffix="_%d" % layer if own_adapters else "",
+          tokens=tokens)
+    outputs.append(layer_output if tokens is None else
+                   tokens.unpack(layer_output))
 
   if do_return_all_layers:
     return [reshape_from_matrix(output, input_shape) for output in outputs]
@@ -611,8 +621,8 @@ def _layers_with_adapter(adapter_layers, num_hidden_layers):
 def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
                        intermediate_size, intermediate_act_fn,
                        hidden_dropout_prob, attention_probs_dropout_prob,
-                       initializer_range, adapter_fn, adapter_suffix):
-  """One layer: [B * S, D] -> [B * S, D]. `shape` is [B, S, D]."""
+                       initializer_range, adapter_fn, adapter_suffix, tokens):
+  """One layer: [rows, D] -> [rows, D]. `shape` is [B, S, D]."""
   batch_size, seq_length, hidden_size = shape
 
   def project(tensor, residual):
@@ -636,7 +646,8 @@ def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
           do_return_2d_tensor=True,
           batch_size=batch_size,
           from_seq_length=seq_length,
-          to_seq_length=seq_length)
+          to_seq_length=seq_length,
+          tokens=tokens)
     with tf.variable_scope("output"):
       attention_output = project(heads, layer_input)
 
@@ -703,7 +714,8 @@ def attention_layer(from_tensor,
                     do_return_2d_tensor=False,
                     batch_size=None,
                     from_seq_length=None,
-                    to_seq_length=None):
+                    to_seq_length=None,
+                    tokens=None):
   """Multi-headed scaled dot-product attention (Vaswani et al. 2017, 3.2).
 
   Args:
@@ -720,6 +732,7 @@ def attention_layer(from_tensor,
     do_return_2d_tensor: bool.
     batch_size, from_seq_length, to_seq_length: B, F and T as ints or scalar
       tensors, needed when the inputs are matrices.
+    tokens: TokenRows; the inputs and the output are then matrices of its rows.
 
   Returns: float [B, F, N * H], or [B * F, N * H] with do_return_2d_tensor.
 
@@ -745,6 +758,8 @@ def attention_layer(from_tensor,
     tensor, bias = _product(tensor, width, initializer_range, name)
     if activation is not None:
       tensor, bias = _activate_product(activation, tensor, bias), None
+    if tokens is not None:
+      tensor = tokens.unpack(tensor)
     return _split_heads(tensor, bias, [batch_size, seq_length,
                                        num_attention_heads, size_per_head])
 
@@ -759,6 +774,8 @@ def attention_layer(from_tensor,
 
   context = _matmul(probabilities, value)                # [B, N, F, H]
   context = tf.transpose(context, [0, 2, 1, 3])          # [B, F, N, H]
+  if tokens is not None:
+    return tokens.pack(tf.reshape(context, [-1, width]))
   if do_return_2d_tensor:
     return tf.reshape(context, [batch_size * from_seq_length, width])
   return tf.reshape(context, [batch_size, from_seq_length, width])
@@ -913,6 +930,64 @@ def _look_up(function_or_name, table, kind):
     raise ValueError("unknown %s %r; known are %s, or a callable" %
                      (kind, name, ", ".join(sorted(table))))
   return table[name.lower()]
+
+
+class TokenRows(object):
+  """Which positions of a batch are tokens: the rows of a shorter matrix.
+
+  The matrix has some rows more than there are tokens, so that there are few
+  different sizes and at least one row that is no token's, if there is padding.
+
+  Args:
+    input_mask: int32 [B, S], 1 for a token and 0 for padding.
+  """
+
+  def __init__(self, input_mask):
+    is_token = tf.reshape(input_mask, [-1]) > 0
+    size, count = tf.size(is_token), tf.reduce_sum(tf.cast(is_token, tf.int32))
+    # A sixteenth of the power of two below, so few of the rows are surplus.
+    power = tf.floor(tf.math.log(tf.cast(count, tf.float32)) / math.log(2.0))
+    multiple = tf.maximum(tf.cast(tf.pow(2.0, power - 4.0), tf.int32), 16)
+    rows = tf.minimum((count // multiple + 1) * multiple, size)
+    self._padding = [[0, rows - count]]
+    # [rows], the position of each row.
+    self._positions = tf.cast(tf.where(is_token)[:, 0], tf.int32)
+    # [B * S], the row of each position; padding has the last one.
+    self._rows = tf.where(is_token, tf.cumsum(tf.cast(is_token, tf.int32)) - 1,
+                          tf.fill([size], rows - 1))
+    self._size = size
+
+  def pack(self, tensor):
+    """[B * S, width] -> [rows, width]."""
+    return self._gather(tensor, self._of_rows(0), self._rows)
+
+  def unpack(self, tensor):
+    """[rows, width] -> [B * S, width]; padding gets a surplus row."""
+    return self._gather(tensor, self._rows, self._of_rows(self._size), True)
+
+  def _of_rows(self, surplus):
+    """int32 [rows]: the position of each row; of a surplus one, `surplus`."""
+    return tf.pad(self._positions, self._padding, constant_values=surplus)
+
+  @staticmethod
+  def _gather(tensor, forth, back, has_surplus=False):
+    """Gathers rows, and rows of the gradient, in the place of a scattered sum.
+
+    No gradient comes from padding, and none goes to a surplus row: `back` of
+    one is the row behind the last.
+    """
+
+    @tf.custom_gradient
+    def gather(tensor):
+
+      def gradient(upstream):
+        if has_surplus:
+          upstream = tf.pad(upstream, [[0, 1], [0, 0]])
+        return tf.gather(upstream, back)
+
+      return tf.gather(tensor, forth), gradient
+
+    return gather(tensor)
 
 
 def embedding_lookup(input_ids,

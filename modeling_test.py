@@ -861,6 +861,50 @@ def test_create_attention_mask_from_input_mask():
                                                        to_mask)))
 
 
+# --------------------------------------------------------------- without padding
+
+
+@pytest.mark.parametrize("lengths", [
+    [6, 3, 5, 5, 6], [1, 1, 1, 1, 1], [7, 7, 7, 7, 7], [7, 7, 7, 7, 6]])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_skipped_padding_changes_nothing(lengths, compiled):
+  config = test_util.tiny_config(num_hidden_layers=2)
+  batch = test_util.tiny_batch()
+  mask = (np.arange(7) < np.array(lengths)[:, np.newaxis]).astype(np.int32)
+  batch["input_mask"] = mask
+
+  def run(skip_padding):
+    rows = []
+
+    def adapter(x):
+      rows.append(tf.shape(x)[0])
+      return modeling.feedforward_adapter(x, hidden_size=3)
+
+    with test_util.graph():
+      with modeling.compiled_chains(compiled and skip_padding):
+        model = test_util.build(config, batch, skip_padding=skip_padding,
+                                adapter_fn=adapter)
+      variables = tf.trainable_variables()
+      # Of the tokens: no gradient comes from padding.
+      upstream = tf.random.stateless_normal([5, 7, 16], seed=[1, 2])
+      upstream *= tf.cast(mask[:, :, np.newaxis], tf.float32)
+      output = model.get_sequence_output()
+      gradients = tf.gradients([output, model.get_pooled_output()], variables,
+                               [upstream, upstream[:, 0]])
+      with test_util.session(scale=0.3) as session:
+        return session.run([rows, output] + [tf.convert_to_tensor(g)
+                                             for g in gradients])
+
+  expected, actual = run(False), run(True)
+  assert set(expected[0]) == {35}
+  # A multiple of 16 above the tokens, and at most all positions.
+  assert set(actual[0]) == {min(35, sum(lengths) // 16 * 16 + 16)}
+  np.testing.assert_allclose(actual[1][mask > 0], expected[1][mask > 0],
+                             atol=2e-5)
+  for one, other in zip(actual[2:], expected[2:]):
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=5e-5)
+
+
 # ------------------------------------------------------------------ embeddings
 
 

@@ -200,7 +200,7 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
                  labels, num_labels, use_one_hot_embeddings,
                  adapter_fn="feedforward_adapter", adapter_layers=None,
                  is_regression=False,
-                 head_dropout_prob=modeling.HEAD_DROPOUT):
+                 head_dropout_prob=modeling.HEAD_DROPOUT, skip_padding=False):
   """BERT with a head, and its loss.
 
   Args:
@@ -210,7 +210,7 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
     labels: int32 [B]; float32 [B] for a regression.
     num_labels: int.
     use_one_hot_embeddings: bool, see modeling.BertModel.
-    adapter_fn, adapter_layers: see modeling.BertModel.
+    adapter_fn, adapter_layers, skip_padding: see modeling.BertModel.
     is_regression: bool; squared error in the place of cross-entropy.
     head_dropout_prob: float, the probability of dropping before the head.
 
@@ -226,7 +226,8 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
       token_type_ids=segment_ids,
       use_one_hot_embeddings=use_one_hot_embeddings,
       adapter_fn=adapter_fn,
-      adapter_layers=adapter_layers)
+      adapter_layers=adapter_layers,
+      skip_padding=skip_padding)
   logits = modeling.classifier_head(model.get_pooled_output(), num_labels,
                                     is_training, head_dropout_prob)
   if is_regression:
@@ -251,7 +252,7 @@ def build(model, is_training, batch):
         batch["segment_ids"], batch["label_ids"], model.num_labels,
         use_one_hot_embeddings=False, adapter_fn=model.get_adapter_fn(),
         adapter_layers=model.adapter_layers, is_regression=model.is_regression,
-        head_dropout_prob=model.head_dropout_prob)
+        head_dropout_prob=model.head_dropout_prob, skip_padding=is_training)
 
 
 def _seeded_variables(seed):
