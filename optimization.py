@@ -15,6 +15,8 @@ import modeling
 CLIP_NORM = 1.0
 WEIGHT_DECAY_RATE = 0.01
 NO_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
+# What the error of a step says whose gradient has an infinity or a NaN.
+NOT_FINITE = "the norm of the gradients is not finite"
 
 
 def learning_rate_at(step, init_lr, num_train_steps, num_warmup_steps):
@@ -89,7 +91,8 @@ def clipped_gradients(loss, tvars, clip_norm=CLIP_NORM):
 
   Returns: a list, a dense tensor for each variable.
 
-  Raises: ValueError if the loss does not depend on one of the variables.
+  Raises: ValueError if the loss does not depend on one of the variables. When
+    the step is run: tf.errors.InvalidArgumentError with NOT_FINITE in it.
   """
   gradients = tf.gradients(loss, tvars)
   lost = [v.name for v, g in zip(tvars, gradients) if g is None]
@@ -101,8 +104,11 @@ def clipped_gradients(loss, tvars, clip_norm=CLIP_NORM):
   if tf.distribute.has_strategy():
     gradients = tf.distribute.get_replica_context().merge_call(
         _sum_over_replicas, args=(gradients, tvars))
-  # After the sum, so that the norm is the global batch's.
-  clipped, _ = tf.clip_by_global_norm(gradients, clip_norm)
+  # After the sum, so that the norm is the global batch's. Checked before any
+  # variable is updated: a finite loss can have a gradient that is not.
+  norm = tf.debugging.check_numerics(tf.linalg.global_norm(gradients),
+                                     NOT_FINITE)
+  clipped, _ = tf.clip_by_global_norm(gradients, clip_norm, use_norm=norm)
   return clipped
 
 

@@ -207,6 +207,19 @@ def test_gradients_are_clipped_to_global_norm_1(scale, expected):
   np.testing.assert_allclose(unclipped, 0.01 * gradients, rtol=1e-6)
 
 
+def test_an_infinite_gradient_of_a_finite_loss_updates_nothing():
+  with test_util.graph():
+    a, b = _variable("a", [0.0]), _variable("b", [1.0])
+    loss = tf.reduce_sum(tf.sqrt(a) + b)
+    op = optimization.create_optimizer(loss, 0.1, 10, 0, False, tvars=[a, b])
+    with test_util.session() as session:
+      assert np.isfinite(session.run(loss))
+      with pytest.raises(tf.errors.InvalidArgumentError,
+                         match=optimization.NOT_FINITE):
+        session.run(op)
+      assert session.run([a, b]) == [[0.0], [1.0]]
+
+
 def test_norm_of_a_word_that_occurs_twice():
   with test_util.graph():
     table = _variable("table", [[1.0], [1.0]])

@@ -376,7 +376,7 @@ def train(model, spec, records, weights, output_dir, group=None,
 
   Returns: int, the global step at the end.
 
-  Raises: InputError; among others if the loss is not finite.
+  Raises: InputError; among others if the loss or a gradient is not finite.
   """
   group = group or distribution.one_device()
   latest = group.shared_path(
@@ -406,14 +406,33 @@ def train(model, spec, records, weights, output_dir, group=None,
         checkpoint_filename_with_path=latest) as session:
       # Those of earlier starts count towards keep_checkpoint_max.
       scaffold.saver.recover_last_checkpoints(checkpoints.numbered(output_dir))
-      for _ in range(start_step, spec.num_train_steps):
+      for step in range(start_step, spec.num_train_steps):
         if not session.should_stop():
-          session.run(graph.train_op)
+          with _not_finite_reported(step, spec):
+            session.run(graph.train_op)
   # Nobody leaves while another one may still wait for its last all-reduce.
   group.barrier("trained")
   if not group.is_chief:
     return spec.num_train_steps
   return checkpoints.step_of(checkpoints.newest(output_dir))
+
+
+@contextlib.contextmanager
+def _not_finite_reported(step, spec):
+  """Inside, the error of a gradient that is not finite becomes an InputError."""
+  try:
+    yield
+  except tf.errors.InvalidArgumentError as error:
+    if optimization.NOT_FINITE not in error.message:
+      raise
+    raise _not_finite("a gradient is not finite", step, spec) from error
+
+
+def _not_finite(what, step, spec):
+  return errors.InputError(
+      "%s at step %d; nothing of it was saved. Try a lower learning_rate (it is "
+      "%g), a longer warm-up (warmup_proportion), or look for extreme scores in "
+      "the data" % (what, step, spec.learning_rate))
 
 
 def _train_dataset(model, spec, records, group, start_step):
@@ -688,11 +707,7 @@ class _ReportHook(tf.train.SessionRunHook):
     else:
       self._step += 1
     if not np.isfinite(loss):
-      raise errors.InputError(
-          "the loss is %s at step %d; nothing of it was saved. Try a lower "
-          "learning_rate (it is %g), a longer warm-up (warmup_proportion), or "
-          "look for extreme scores in the data" %
-          (loss, self._step - 1, self._spec.learning_rate))
+      raise _not_finite("the loss is %s" % loss, self._step - 1, self._spec)
     if not self._writer:
       return
     now = time.monotonic()

@@ -280,8 +280,20 @@ def test_a_loss_that_is_not_finite_is_not_saved(records, tmp_path):
         v.op.name: np.full(v.shape.as_list(), np.nan, np.float32)
         for v in tf.trainable_variables()})
   with pytest.raises(errors.InputError,
-                     match="nan at step 0; .*learning_rate"):
+                     match="not finite at step 0; .*learning_rate"):
     train(spec_of(), records, checkpoints.Weights([base]), tmp_path / "out",
+          save_checkpoints_steps=1)
+  assert checkpoints.newest(str(tmp_path / "out")) is None
+
+
+def test_a_gradient_that_is_not_finite_is_not_saved(records, weights, tmp_path):
+
+  def adapter(x):
+    shift = tf.get_variable("shift", [], initializer=tf.zeros_initializer())
+    return x + tf.sqrt(shift)
+
+  with pytest.raises(errors.InputError, match="gradient is not finite at step 0"):
+    train(spec_of(adapter_fn=adapter), records, weights, tmp_path / "out",
           save_checkpoints_steps=1)
   assert checkpoints.newest(str(tmp_path / "out")) is None
 
