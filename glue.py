@@ -471,18 +471,9 @@ def load_task_spec(path):
     errors.InputError: the file cannot be read, is not JSON or does not
       describe a task.
   """
-
-  def unique(pairs):
-    keys = [key for key, _ in pairs]
-    for key in keys:
-      if keys.count(key) > 1:
-        raise errors.InputError('%s: the key "%s" stands twice in one object; '
-                                "keep one" % (path, key))
-    return dict(pairs)
-
   try:
     with open(path, encoding="utf-8-sig") as spec_file:
-      value = json.load(spec_file, object_pairs_hook=unique)
+      value = json.load(spec_file, object_pairs_hook=no_key_twice)
   except OSError as error:
     raise errors.InputError("cannot read --task_spec=%s: %s"
                             % (path, error.strerror)) from error
@@ -495,7 +486,22 @@ def load_task_spec(path):
     raise errors.InputError("%s: byte 0x%02x at %d is not UTF-8; save the "
                             "file as UTF-8" % (path, error.object[error.start],
                                                error.start)) from error
+  except ValueError as error:
+    raise errors.InputError("%s: %s" % (path, error)) from error
   return task_from_dict(value, where=path)
+
+
+def no_key_twice(pairs):
+  """The dict of a JSON object, for json.load's object_pairs_hook.
+
+  Raises: ValueError if a key stands in it twice; json keeps the last one.
+  """
+  keys = [key for key, _ in pairs]
+  for key in keys:
+    if keys.count(key) > 1:
+      raise ValueError('the key "%s" stands twice in one object; keep one' %
+                       key)
+  return dict(pairs)
 
 
 def task_to_dict(task):

@@ -377,19 +377,11 @@ def read_sweep_file(path):
   """
   try:
     with open(path, encoding="utf-8-sig") as source:
-      return json.load(source, object_pairs_hook=_no_key_twice)
+      return json.load(source, object_pairs_hook=glue.no_key_twice)
   except OSError as error:
     raise errors.InputError("sweep_file %s: %s" % (path, error.strerror))
   except ValueError as error:
     raise errors.InputError("sweep_file %s is not JSON: %s" % (path, error))
-
-
-def _no_key_twice(pairs):
-  names = [name for name, _ in pairs]
-  for name in names:
-    if names.count(name) > 1:
-      raise ValueError("the key %r is there twice" % name)
-  return dict(pairs)
 
 
 # ----------------------------------------------------------- running the runs

@@ -135,7 +135,7 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
 
 @pytest.mark.parametrize("text, said", [
     ("[{", "is not JSON"),
-    ('[{"seed": 1, "seed": 2}]', "the key 'seed' is there twice"),
+    ('[{"seed": 1, "seed": 2}]', 'the key "seed" stands twice'),
     (None, "No such file"),
 ])
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, text, said):
