@@ -146,7 +146,7 @@ def encode_example(example, task, max_seq_length, tokenizer):
   cls_id, sep_id = tokenizer.vocab["[CLS]"], tokenizer.vocab["[SEP]"]
   label = glue.label_id(task, example.label)
   is_pair = example.text_b is not None
-  _check_room(max_seq_length, is_pair)
+  check_room(max_seq_length, is_pair)
   if not is_pair:
     input_ids = [cls_id] + tokens_a[:max_seq_length - 2] + [sep_id]
     return input_ids, len(input_ids), label
@@ -172,7 +172,8 @@ def truncated_lengths(len_a, len_b, limit):
           min(len_b, max(half_b, limit - len_a)))
 
 
-def _check_room(max_seq_length, is_pair):
+def check_room(max_seq_length, is_pair):
+  """Raises InputError if not one token of each text has room."""
   needed = 5 if is_pair else 3
   if max_seq_length < needed:
     raise errors.InputError(

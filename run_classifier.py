@@ -264,6 +264,7 @@ def set_up(config):
   """
   task = _task(config)
   _check_actions(config, task)
+  input_pipeline.check_room(config.max_seq_length, task.is_pair)
   bert_config = _bert_config(config)
   tokenizer = load_tokenizer(config.vocab_file, config.do_lower_case,
                              config.init_checkpoint, bert_config,
@@ -384,6 +385,9 @@ def _check_actions(config, task):
     if not (np.isfinite(value) and value >= least):
       raise errors.InputError("%s is %s; it must be a number of at least %d" %
                               (name, value, least))
+  if config.do_train and not config.num_train_epochs:
+    raise errors.InputError("num_train_epochs is 0, so there is nothing to "
+                            "train; leave out do_train")
   if config.init_shared_from not in (None, "first", "mean"):
     raise errors.InputError("init_shared_from is %r; it can be first or mean" %
                             config.init_shared_from)

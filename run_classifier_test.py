@@ -590,6 +590,7 @@ def refused(files, output_dir, task="CoLA", **changes):
     (dict(seed=-1), ["seed is -1"]),
     (dict(learning_rate=float("nan")), ["learning_rate is nan"]),
     (dict(num_train_epochs=float("inf")), ["num_train_epochs is inf"]),
+    (dict(num_train_epochs=0.0), ["num_train_epochs is 0", "do_train"]),
     (dict(max_seq_length=2), ["max_seq_length=2"]),
     (dict(do_train=False, do_eval=True, init_checkpoint=None),
      ["nothing to evaluate"]),
