@@ -314,7 +314,8 @@ class BertModel(object):
       plain BERT.
     adapter_layers: the indices of the layers that get adapters; None: all.
     skip_padding: bool; the layers work on the tokens alone. What comes out for
-      them is the same; what comes out for padding has no meaning.
+      them is the same; what comes out for padding has no meaning, and no
+      gradient comes from it.
 
   Raises: ValueError if S is more than config.max_position_embeddings, or the
     adapter or a layer index is unknown.
@@ -543,13 +544,16 @@ def transformer_model(input_tensor,
     initializer_range: float, standard deviation of the initial kernels.
     do_return_all_layers: bool.
     adapter_fn: what `get_adapter` takes. It is called with float [rows, D]
-      twice a layer (B * S rows, or those of `tokens`) and returns the same
-      shape; each variable it creates goes into the collection "adapters".
+      twice a layer and returns the same shape, each row made from that row
+      alone: which rows there are (B * S, or those of `tokens`) and their order
+      is not its business. Each variable it creates goes into the collection
+      "adapters".
     share_parameter_across_layers, layers_per_group: see above.
     share_adapters: bool; False gives each layer adapters of its own over shared
       layers, in the scopes `adapters_<i>`. Without sharing it changes nothing.
     adapter_layers: the indices of the layers that get adapters; None: all.
-    tokens: TokenRows, to work on them alone; None: on every position.
+    tokens: TokenRows, to work on them alone; None: on every position. The
+      attention_mask must hide what they leave out.
 
   Returns: float [B, S, D], or a list with one for each layer.
 
@@ -732,11 +736,13 @@ def attention_layer(from_tensor,
     do_return_2d_tensor: bool.
     batch_size, from_seq_length, to_seq_length: B, F and T as ints or scalar
       tensors, needed when the inputs are matrices.
-    tokens: TokenRows; the inputs and the output are then matrices of its rows.
+    tokens: TokenRows; the inputs and the output are then matrices of its rows,
+      and attention_mask must hide what it leaves out.
 
   Returns: float [B, F, N * H], or [B * F, N * H] with do_return_2d_tensor.
 
-  Raises: ValueError if the ranks differ, or the sizes of matrices are missing.
+  Raises: ValueError if the ranks differ, the sizes of matrices are missing, or
+    there are `tokens` and no matrices, or no mask.
   """
   from_shape = get_shape_list(from_tensor, expected_rank=[2, 3])
   to_shape = get_shape_list(to_tensor, expected_rank=[2, 3])
@@ -749,6 +755,9 @@ def attention_layer(from_tensor,
   elif batch_size is None or from_seq_length is None or to_seq_length is None:
     raise ValueError("attention over matrices needs batch_size, "
                      "from_seq_length and to_seq_length")
+  if tokens is not None and (len(from_shape) == 3 or attention_mask is None):
+    raise ValueError("attention over tokens alone needs matrices of their rows, "
+                     "and an attention_mask")
   from_tensor = reshape_to_matrix(from_tensor)  # [B * F, width]
   to_tensor = reshape_to_matrix(to_tensor)      # [B * T, width]
   width = num_attention_heads * size_per_head
@@ -949,43 +958,37 @@ class TokenRows(object):
     power = tf.floor(tf.math.log(tf.cast(count, tf.float32)) / math.log(2.0))
     multiple = tf.maximum(tf.cast(tf.pow(2.0, power - 4.0), tf.int32), 16)
     rows = tf.minimum((count // multiple + 1) * multiple, size)
-    self._padding = [[0, rows - count]]
-    # [rows], the position of each row.
+    self._surplus = [0, rows - count]
+    # [count], the position of each token.
     self._positions = tf.cast(tf.where(is_token)[:, 0], tf.int32)
     # [B * S], the row of each position; padding has the last one.
     self._rows = tf.where(is_token, tf.cumsum(tf.cast(is_token, tf.int32)) - 1,
                           tf.fill([size], rows - 1))
-    self._size = size
+
+  # Gradients gather rows as well, where tf.gather's own would sum scattered
+  # ones. What makes that right: no gradient comes from padding, so `unpack`
+  # gives 0 to surplus rows, what lies between works row by row and keeps the 0,
+  # and `pack` hands the last row's, which is surplus, to padding.
 
   def pack(self, tensor):
-    """[B * S, width] -> [rows, width]."""
-    return self._gather(tensor, self._of_rows(0), self._rows)
-
-  def unpack(self, tensor):
-    """[rows, width] -> [B * S, width]; padding gets a surplus row."""
-    return self._gather(tensor, self._rows, self._of_rows(self._size), True)
-
-  def _of_rows(self, surplus):
-    """int32 [rows]: the position of each row; of a surplus one, `surplus`."""
-    return tf.pad(self._positions, self._padding, constant_values=surplus)
-
-  @staticmethod
-  def _gather(tensor, forth, back, has_surplus=False):
-    """Gathers rows, and rows of the gradient, in the place of a scattered sum.
-
-    No gradient comes from padding, and none goes to a surplus row: `back` of
-    one is the row behind the last.
-    """
+    """[B * S, width] -> [rows, width]; a surplus row is a copy of the first."""
+    positions = tf.pad(self._positions, [self._surplus])
 
     @tf.custom_gradient
     def gather(tensor):
+      return (tf.gather(tensor, positions),
+              lambda upstream: tf.gather(upstream, self._rows))
 
-      def gradient(upstream):
-        if has_surplus:
-          upstream = tf.pad(upstream, [[0, 1], [0, 0]])
-        return tf.gather(upstream, back)
+    return gather(tensor)
 
-      return tf.gather(tensor, forth), gradient
+  def unpack(self, tensor):
+    """[rows, width] -> [B * S, width]; padding gets the last row."""
+
+    @tf.custom_gradient
+    def gather(tensor):
+      return (tf.gather(tensor, self._rows),
+              lambda upstream: tf.pad(tf.gather(upstream, self._positions),
+                                      [self._surplus, [0, 0]]))
 
     return gather(tensor)
 

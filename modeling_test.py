@@ -864,14 +864,20 @@ def test_create_attention_mask_from_input_mask():
 # --------------------------------------------------------------- without padding
 
 
-@pytest.mark.parametrize("lengths", [
-    [6, 3, 5, 5, 6], [1, 1, 1, 1, 1], [7, 7, 7, 7, 7], [7, 7, 7, 7, 6]])
+def _mask(*lengths):
+  """int32 [B, 7] of examples of these lengths."""
+  return (np.arange(7) < np.array(lengths)[:, np.newaxis]).astype(np.int32)
+
+
+@pytest.mark.parametrize("mask", [
+    _mask(6, 3, 5, 5, 6), _mask(1, 1, 1, 1, 1), _mask(7, 7, 7, 7, 7),
+    _mask(7, 7, 7, 7, 6),
+    _mask(1, 2, 1, 3, 1) + _mask(7, 6, 5, 7, 7) - _mask(3, 2, 4, 5, 2),
+], ids=["padded", "short", "full", "one", "holes"])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_skipped_padding_changes_nothing(lengths, compiled):
+def test_skipped_padding_changes_nothing(mask, compiled):
   config = test_util.tiny_config(num_hidden_layers=2)
-  batch = test_util.tiny_batch()
-  mask = (np.arange(7) < np.array(lengths)[:, np.newaxis]).astype(np.int32)
-  batch["input_mask"] = mask
+  batch = dict(test_util.tiny_batch(), input_mask=mask)
 
   def run(skip_padding):
     rows = []
@@ -885,9 +891,9 @@ def test_skipped_padding_changes_nothing(lengths, compiled):
         model = test_util.build(config, batch, skip_padding=skip_padding,
                                 adapter_fn=adapter)
       variables = tf.trainable_variables()
-      # Of the tokens: no gradient comes from padding.
       upstream = tf.random.stateless_normal([5, 7, 16], seed=[1, 2])
-      upstream *= tf.cast(mask[:, :, np.newaxis], tf.float32)
+      if not skip_padding:  # else no gradient comes from padding in any case
+        upstream *= tf.cast(mask[:, :, np.newaxis], tf.float32)
       output = model.get_sequence_output()
       gradients = tf.gradients([output, model.get_pooled_output()], variables,
                                [upstream, upstream[:, 0]])
@@ -898,11 +904,39 @@ def test_skipped_padding_changes_nothing(lengths, compiled):
   expected, actual = run(False), run(True)
   assert set(expected[0]) == {35}
   # A multiple of 16 above the tokens, and at most all positions.
-  assert set(actual[0]) == {min(35, sum(lengths) // 16 * 16 + 16)}
+  assert set(actual[0]) == {min(35, mask.sum() // 16 * 16 + 16)}
   np.testing.assert_allclose(actual[1][mask > 0], expected[1][mask > 0],
                              atol=2e-5)
   for one, other in zip(actual[2:], expected[2:]):
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=5e-5)
+
+
+@pytest.mark.parametrize("count,rows", [
+    (0, 16), (15, 16), (16, 32), (511, 512), (512, 544), (600, 608),
+    (1023, 1024), (1024, 1088), (1199, 1200), (1200, 1200)])
+def test_rows_of_tokens(count, rows):
+  mask = np.zeros([1200], np.int32)
+  mask[np.random.RandomState(0).permutation(1200)[:count]] = 1
+  numbers = np.arange(2400, dtype=np.float32).reshape([1200, 2])
+  with test_util.graph():
+    tokens = modeling.TokenRows(tf.constant(mask.reshape([12, 100])))
+    packed = tokens.pack(tf.constant(numbers))
+    with test_util.session() as session:
+      packed, unpacked = session.run([packed, tokens.unpack(packed)])
+  assert packed.shape == (rows, 2)
+  np.testing.assert_array_equal(packed[:count], numbers[mask > 0])
+  assert (packed[count:] == numbers[0]).all()
+  np.testing.assert_array_equal(unpacked[mask > 0], numbers[mask > 0])
+
+
+def test_attention_over_tokens_alone_needs_matrices_and_a_mask():
+  tokens = modeling.TokenRows(tf.ones([2, 3], tf.int32))
+  for tensor, mask in ((tf.zeros([2, 3, 4]), tf.ones([2, 1, 3])),
+                       (tf.zeros([6, 4]), None)):
+    with pytest.raises(ValueError, match="needs matrices.*attention_mask"):
+      modeling.attention_layer(tensor, tensor, mask, batch_size=2,
+                               from_seq_length=3, to_seq_length=3,
+                               tokens=tokens)
 
 
 # ------------------------------------------------------------------ embeddings

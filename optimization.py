@@ -15,7 +15,8 @@ import modeling
 CLIP_NORM = 1.0
 WEIGHT_DECAY_RATE = 0.01
 NO_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
-# What the error of a step says whose gradient has an infinity or a NaN.
+# What the error of a step says whose gradients have an infinity or a NaN, or
+# are so large that their norm has.
 NOT_FINITE = "the norm of the gradients is not finite"
 
 

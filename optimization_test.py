@@ -310,17 +310,19 @@ def test_create_optimizer_refuses():
 # ---------------------------------------------- the reference's twenty steps
 
 
-def _golden_step(golden, batch, total):
+def _golden_step(golden, batch, total, skip_padding):
   """(loss, logits, learning rate) of one training step, before its update.
 
   Args:
     golden: test_util.Golden.
     batch: the inputs, str -> tensor; in a replica its share of them.
     total: int, the number of examples in the whole batch.
+    skip_padding: see modeling.BertModel.
   """
   train = golden.facts["train"]
   model = test_util.build(modeling.BertConfig.from_dict(golden.facts["config"]),
-                          batch)  # without dropout, as in the reference's run
+                          batch,  # without dropout, as in the reference's run
+                          skip_padding=skip_padding)
   logits = modeling.classifier_head(model.get_pooled_output(),
                                     train["num_labels"], is_training=False)
   loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -334,14 +336,14 @@ def _golden_step(golden, batch, total):
     return tf.identity(loss), tf.identity(logits), tf.identity(rate)
 
 
-def _golden_graph(golden, feeds, replicas):
+def _golden_graph(golden, feeds, replicas, skip_padding):
   """`_golden_step` on one device, or on as many logical CPU devices.
 
   Returns: (loss, logits, learning rate) of the whole batch.
   """
   total = int(feeds["label_ids"].shape[0])  # v1 gives a Dimension
   if replicas == 1:
-    return _golden_step(golden, feeds, total)
+    return _golden_step(golden, feeds, total, skip_padding)
   strategy = tf.distribute.MirroredStrategy(
       ["/cpu:%d" % i for i in range(replicas)])
 
@@ -351,7 +353,7 @@ def _golden_graph(golden, feeds, replicas):
     share = -(-total // replicas)
     return _golden_step(golden, {
         key: value[replica * share:(replica + 1) * share]
-        for key, value in feeds.items()}, total)
+        for key, value in feeds.items()}, total, skip_padding)
 
   with strategy.scope():
     tf.train.get_or_create_global_step()
@@ -360,14 +362,15 @@ def _golden_graph(golden, feeds, replicas):
   return tf.add_n(losses), tf.concat(logits, 0), rates[0]
 
 
-@pytest.mark.parametrize("resource,replicas,compiled", [
-    pytest.param(False, 1, False, id="reference"),
-    pytest.param(True, 1, False, id="resource"),
-    pytest.param(True, 1, True, id="compiled"),
-    pytest.param(True, 2, False, id="mirrored2"),
-    pytest.param(True, 3, False, id="mirrored3"),
+@pytest.mark.parametrize("resource,replicas,compiled,skip_padding", [
+    pytest.param(False, 1, False, False, id="reference"),
+    pytest.param(True, 1, False, False, id="resource"),
+    # As training.build does it by default.
+    pytest.param(True, 1, True, True, id="compiled"),
+    pytest.param(True, 2, False, True, id="mirrored2"),
+    pytest.param(True, 3, False, False, id="mirrored3"),
 ])
-def test_golden_training(resource, replicas, compiled):
+def test_golden_training(resource, replicas, compiled, skip_padding):
   golden = test_util.golden("adapter_small")
   arrays, train = golden.arrays, golden.facts["train"]
   keys = ("input_ids", "input_mask", "token_type_ids", "label_ids")
@@ -375,7 +378,7 @@ def test_golden_training(resource, replicas, compiled):
     feeds = {key: tf.placeholder(tf.int32, arrays["train_" + key].shape[1:])
              for key in keys}
     with modeling.compiled_chains(compiled):
-      fetches = _golden_graph(golden, feeds, replicas)
+      fetches = _golden_graph(golden, feeds, replicas, skip_padding)
     variables = tf.trainable_variables()
     head = tf.get_collection("head")
     test_util.init_from(golden.checkpoint,

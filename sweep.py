@@ -381,7 +381,7 @@ def read_sweep_file(path):
   except OSError as error:
     raise errors.InputError("sweep_file %s: %s" % (path, error.strerror))
   except ValueError as error:
-    raise errors.InputError("sweep_file %s is not JSON: %s" % (path, error))
+    raise errors.InputError("sweep_file %s cannot be read as JSON: %s" % (path, error))
 
 
 # ----------------------------------------------------------- running the runs

@@ -134,7 +134,7 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("text, said", [
-    ("[{", "is not JSON"),
+    ("[{", "cannot be read as JSON"),
     ('[{"seed": 1, "seed": 2}]', 'the key "seed" stands twice'),
     (None, "No such file"),
 ])

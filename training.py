@@ -419,13 +419,13 @@ def train(model, spec, records, weights, output_dir, group=None,
 
 @contextlib.contextmanager
 def _not_finite_reported(step, spec):
-  """Inside, the error of a gradient that is not finite becomes an InputError."""
+  """Inside, the error of gradients that are not finite becomes an InputError."""
   try:
     yield
   except tf.errors.InvalidArgumentError as error:
     if optimization.NOT_FINITE not in error.message:
       raise
-    raise _not_finite("a gradient is not finite", step, spec) from error
+    raise _not_finite("the norm of the gradients is not finite", step, spec) from error
 
 
 def _not_finite(what, step, spec):

@@ -292,7 +292,7 @@ def test_a_gradient_that_is_not_finite_is_not_saved(records, weights, tmp_path):
     shift = tf.get_variable("shift", [], initializer=tf.zeros_initializer())
     return x + tf.sqrt(shift)
 
-  with pytest.raises(errors.InputError, match="gradient is not finite at step 0"):
+  with pytest.raises(errors.InputError, match="not finite at step 0"):
     train(spec_of(adapter_fn=adapter), records, weights, tmp_path / "out",
           save_checkpoints_steps=1)
   assert checkpoints.newest(str(tmp_path / "out")) is None
