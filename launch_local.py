@@ -172,11 +172,12 @@ def main(argv):
                             FLAGS.workers)
   if not os.path.isfile(FLAGS.program):
     raise errors.InputError("program is %s, which is not there" % FLAGS.program)
-  command = [sys.executable, FLAGS.program]
+  command = [sys.executable, FLAGS.program] + argv[1:]
   if FLAGS.program == PROGRAM:
+    # Last, so that it holds: with another one the processes would not know of
+    # each other, and all write to one output_dir.
     command.append("--distribution=multi_worker")
-  launcher = Launcher(command + argv[1:], FLAGS.workers, FLAGS.split_cores,
-                      FLAGS.grace)
+  launcher = Launcher(command, FLAGS.workers, FLAGS.split_cores, FLAGS.grace)
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: launcher.pass_on(number))
   launcher.start()

@@ -458,13 +458,13 @@ def _record(config, task, model):
       base=None)
 
 
-def check_same_run(found, record, output_dir):
-  """Refuses an output_dir of another run, and says what a resumed one changes.
+def check_same_run(found, record, what, give):
+  """Refuses an output_dir, or a task checkpoint, of another run.
 
   Args:
-    found: dict or None, the output_dir's run.json.
+    found: dict or None, the run.json there.
     record: dict, this run's.
-    output_dir: str.
+    what, give: str, for the message: what was found, and what to give instead.
 
   Raises: InputError naming what differs.
   """
@@ -486,9 +486,8 @@ def check_same_run(found, record, output_dir):
                      if there.get(k) != here.get(k))
       key, there, here = ("%s.%s" % (key, names[0]), there.get(names[0]),
                           here.get(names[0]))
-    raise errors.InputError(
-        "output_dir %s holds another run: its %s is %s, and here it is %s; "
-        "give another output_dir" % (output_dir, key, there, here))
+    raise errors.InputError("%s: its %s is %s, and here it is %s; give %s" % (
+        what, key, there, here, give))
 
 
 def _log_changes(found, record):
@@ -619,17 +618,20 @@ def _work(config, setup, group):
   found = group.decide("the run in output_dir", lambda: (
       checkpoints.read_run_record(config.output_dir)
       if checkpoints.newest(config.output_dir) else None))
-  records = [(found, config.output_dir)]
+  records = [(found, "output_dir %s holds another run" % config.output_dir,
+              "another output_dir")]
   if config.task_checkpoint:
-    records.append((checkpoints.read_run_record(config.task_checkpoint),
-                    config.task_checkpoint))
-  for record, where in records:
+    prefix = checkpoints.find(config.task_checkpoint)
+    records.append((checkpoints.read_run_record(os.path.dirname(prefix)),
+                    "task_checkpoint %s is of another run" % prefix,
+                    "the flags that it was trained with"))
+  for record, what, give in records:
     if record and config.init_shared_from is None:
       # Where the frozen layers came from does not have to be said again.
       config = dataclasses.replace(
           config, init_shared_from=record.get("init_shared_from"))
       setup.record["init_shared_from"] = config.init_shared_from
-    check_same_run(record, setup.record, where)
+    check_same_run(record, setup.record, what, give)
   if config.init_checkpoint:
     checkpoints.find(config.init_checkpoint)  # before minutes of tokenizing
   # All of the data before the work: a bad row of the test file is not to be

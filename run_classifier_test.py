@@ -715,6 +715,20 @@ def test_a_task_checkpoint_of_another_base_unless_forced(files, mrpc, tmp_path):
       **dict(task, do_train=True))  # and trains on from none
 
 
+@pytest.mark.parametrize("where", ["task", "task/model.ckpt"])
+@pytest.mark.parametrize("task,changes,words", [
+    ("CoLA", {}, "its task is MRPC, and here it is CoLA"),
+    ("MRPC", dict(adapter_size=5), "adapter_size is 3, and here it is 5"),
+    ("MRPC", dict(tune="head"), "tune is adapters, and here it is head"),
+])
+def test_a_task_checkpoint_of_another_run(files, mrpc, tmp_path, where, task,
+                                          changes, words):
+  line = refused(files, tmp_path, task=task, do_train=False, do_eval=True,
+                 task_checkpoint=os.path.join(mrpc, where), **changes)
+  assert words in line and "task_checkpoint" in line
+  assert "the flags that it was trained with" in line
+
+
 def test_an_output_dir_that_cannot_be_written(files, tmp_path):
   (tmp_path / "file").write_text("")
   assert "file" in refused(files, tmp_path / "file" / "out")
