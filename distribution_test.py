@@ -127,21 +127,27 @@ def assert_like_one_device(output_dir, one):
           run_classifier_test.lines_of(one, "MRPC.tsv"))
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_mirrored_is_like_one_device(files, one, tmp_path, count):
+# With the chains compiled, as by default, and not.
+@pytest.mark.parametrize("count,compiled", [
+    (2, True), pytest.param(2, False, marks=pytest.mark.slow),
+    pytest.param(4, False, marks=pytest.mark.slow)])
+def test_mirrored_is_like_one_device(files, one, tmp_path, count, compiled):
   devices = ",".join("cpu:%d" % i for i in range(count))
   stderr = run_program(files.path("no_dropout.py"), *still(
-      files, tmp_path, distribution="mirrored", devices=devices))
+      files, tmp_path, distribution="mirrored", devices=devices,
+      compile_chains=compiled))
   assert "24 steps of 5 on %d device(s)" % count in stderr
   assert_like_one_device(str(tmp_path), one)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_workers_are_like_one_device(files, one, tmp_path, count):
+@pytest.mark.slow
+@pytest.mark.parametrize("count,compiled", [(2, True), (2, False), (4, False)])
+def test_workers_are_like_one_device(files, one, tmp_path, count, compiled):
   stderr = run_program(
       LAUNCHER, "--workers=%d" % count,
       "--program=%s" % files.path("no_dropout.py"), "--",
-      "--distribution=multi_worker", *still(files, tmp_path))
+      "--distribution=multi_worker",
+      *still(files, tmp_path, compile_chains=compiled))
   for index in range(count):
     assert "[worker %d] " % index in stderr
   assert "24 steps of 5 on %d device(s)" % count in stderr

@@ -1154,7 +1154,10 @@ def layer_norm(input_tensor, name=None, residual=None):
   width = get_shape_list(input_tensor)[-1]
   with tf.variable_scope(name or "LayerNorm"):
     beta = _get_variable("beta", [width], tf.zeros_initializer(), LAYER_NORM)
-    gamma = _get_variable("gamma", [width], tf.ones_initializer(), LAYER_NORM)
+    # A tensor: tf.function takes one variable of a distribution strategy for
+    # another, and would give each gradient the gamma of the first.
+    gamma = tf.convert_to_tensor(_get_variable(
+        "gamma", [width], tf.ones_initializer(), LAYER_NORM))
 
     def gradient(normal, scale, output_gradient):
       of_input = _compiled(_normalized_gradient)(normal, scale, gamma,

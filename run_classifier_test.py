@@ -434,10 +434,12 @@ def start(files, output_dir, **changes):
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_ends_as_if_undisturbed(files, tmp_path):
+@pytest.mark.parametrize("compile_chains", [False, True])
+def test_killed_and_started_again_ends_as_if_undisturbed(files, tmp_path,
+                                                         compile_chains):
   whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
-  undisturbed = start(files, whole)
-  process = start(files, killed)
+  undisturbed = start(files, whole, compile_chains=compile_chains)
+  process = start(files, killed, compile_chains=compile_chains)
   deadline = time.time() + 120
   while not checkpoints.newest(killed):
     assert process.poll() is None and time.time() < deadline
@@ -446,7 +448,7 @@ def test_killed_and_started_again_ends_as_if_undisturbed(files, tmp_path):
   process.communicate()
   step = checkpoints.step_of(checkpoints.newest(killed))
   assert 0 < step < 60
-  again = start(files, killed)
+  again = start(files, killed, compile_chains=compile_chains)
   for finished in (undisturbed, again):
     _, log = finished.communicate()
     assert finished.returncode == 0, log[-2000:]
