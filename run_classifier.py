@@ -32,10 +32,12 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import checkpoints
+import cluster
 import distribution
 import errors
 import glue
 import input_pipeline
+import metrics
 import modeling
 import optimization
 import tokenization
@@ -580,9 +582,9 @@ def run(config):
                               (name, getattr(config, name)))
   with distribution.joined(
       config.distribution, config.output_dir, config.start_timeout,
-      config.heartbeat_timeout) as cluster:
+      config.heartbeat_timeout) as meeting:
     setup = set_up(config)
-    group = distribution.group_of(config.distribution, cluster, config.devices,
+    group = distribution.group_of(config.distribution, meeting, config.devices,
                                   _in_common(config, setup))
     if config.do_train and config.train_batch_size < group.num_replicas:
       raise errors.InputError(
@@ -596,8 +598,8 @@ def run(config):
 def _in_common(config, setup):
   """What all processes of a run must agree in, a dict."""
   code = hashlib.sha256()
-  modules = (checkpoints, distribution, glue, input_pipeline, modeling,
-             optimization, training)
+  modules = (checkpoints, cluster, distribution, glue, input_pipeline, metrics,
+             modeling, optimization, tokenization, training)
   for path in [__file__] + [module.__file__ for module in modules]:
     with open(path, "rb") as source:
       code.update(source.read())
