@@ -1,5 +1,6 @@
 """Training, evaluation and prediction, below the flags."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -296,6 +297,30 @@ def test_a_gradient_that_is_not_finite_is_not_saved(records, weights, tmp_path):
     train(spec_of(adapter_fn=adapter), records, weights, tmp_path / "out",
           save_checkpoints_steps=1)
   assert checkpoints.newest(str(tmp_path / "out")) is None
+
+
+def test_what_is_bfloat16():
+  model = spec_of(0.1, precision="bfloat16")
+  batch = test_util.tiny_batch()
+  with tf.Graph().as_default() as graph:
+    loss, _, _, _ = training.build(model, True, {
+        "input_ids": tf.constant(batch["input_ids"]),
+        "input_mask": tf.constant(batch["input_mask"]),
+        "segment_ids": tf.constant(batch["token_type_ids"]),
+        "label_ids": tf.constant(batch["label_ids"]) % 2})
+    trained = model.tuning.variables()
+    frozen = set(tf.global_variables()) - set(trained)
+  assert loss.dtype == tf.float32
+  assert {v.dtype.base_dtype for v in frozen} == {tf.bfloat16}
+  assert {v.dtype.base_dtype for v in trained} == {tf.float32}
+  types = collections.defaultdict(set)
+  for op in graph.get_operations():
+    if op.type in ("MatMul", "BatchMatMulV2", "Softmax", "Rsqrt", "Mean"):
+      types[op.type, op.name.startswith("bert/")].add(op.outputs[0].dtype)
+  assert types["MatMul", True] == types["BatchMatMulV2", True] == {tf.bfloat16}
+  assert types["MatMul", False] == {tf.float32}  # the head
+  assert types["Softmax", True] == types["Rsqrt", True] == {tf.float32}
+  assert types["Mean", True] == {tf.float32}  # LayerNorm's
 
 
 def test_without_weights_everything_is_saved(records, tmp_path, caplog):
