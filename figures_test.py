@@ -326,7 +326,9 @@ def trained(files, name, **changes):
 
 @pytest.fixture(scope="module", name="stsb")
 def fixture_stsb(files):
-  return trained(files, "stsb", do_eval=True)
+  # At a higher rate the outputs come out nearly the same for all sentences, and
+  # how they correlate with the labels is float noise.
+  return trained(files, "stsb", do_eval=True, learning_rate=3e-3)
 
 
 def ablation(files, task_checkpoint, **changes):
@@ -395,8 +397,10 @@ def test_the_ablation_from_the_command_line(files, stsb, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_layers_that_share_adapters_are_removed_one_by_one(files, tmp_path):
+  # A seed and a rate with which it learns something: there must be a loss.
   task_checkpoint, _ = trained(files, "shared", init_shared_from="mean",
-                               share_parameter_across_layers=True)
+                               share_parameter_across_layers=True,
+                               learning_rate=3e-3, seed=2)
   _, numbers = ablation(files, task_checkpoint)
   scores = {tuple(row[:2]): row[2] for row in numbers.rows}
   assert scores[0, 0] == pytest.approx(

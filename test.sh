@@ -16,7 +16,9 @@ make_venv convert,plot,test
 if [ "${1:-}" = --all ]; then
   shift
 else
-  set -- -m 'not slow' "$@"
+  # Two files at a time. The long ones run alone: some kill processes and time
+  # how the others notice.
+  set -- -m 'not slow' -n 2 --dist loadfile "$@"
 fi
 cd "$root"
 exec "$python" -m pytest -q "$@"
