@@ -194,6 +194,7 @@ def test_arguments_and_status_of_pytest(project):
   project.add_python("python3")
   plain = project.run("test.sh", "a_test.py", "-k", "one or two")
   assert plain.stdout.split("\n") == [
-      "<-q>", "<-m>", "<not slow>", "<a_test.py>", "<-k>", "<one or two>", ""]
+      "<-q>", "<-m>", "<not slow>", "<-n>", "<2>", "<--dist>", "<loadfile>",
+      "<a_test.py>", "<-k>", "<one or two>", ""]
   assert plain.returncode == 5
   assert project.run("test.sh", "--all", "-x").stdout == "<-q>\n<-x>\n"
