@@ -229,7 +229,8 @@ def _server(place, config):
         "%s cannot listen on port %d (%s in TF_CONFIG): %s; end what uses it, "
         "or give another port to all processes" % (
             place.name, port, place.address,
-            getattr(error, "strerror", None) or errors.op_reason(error))) from error
+            getattr(error, "strerror", None) or errors.op_reason(error))
+    ) from error
 
 
 def _gpus():

@@ -381,7 +381,8 @@ def read_sweep_file(path):
   except OSError as error:
     raise errors.InputError("sweep_file %s: %s" % (path, error.strerror))
   except ValueError as error:
-    raise errors.InputError("sweep_file %s cannot be read as JSON: %s" % (path, error))
+    raise errors.InputError("sweep_file %s cannot be read as JSON: %s" %
+                            (path, error))
 
 
 # ----------------------------------------------------------- running the runs
@@ -657,8 +658,9 @@ def _share_records(run_dir):
   """Lets a run find what another one of the sweep has tokenized already."""
   link = os.path.join(run_dir, RECORDS)
   shared = os.path.join(os.path.dirname(os.path.dirname(run_dir)), RECORDS)
+  # Also where the link is: another sweep's end has removed what it leads to.
+  os.makedirs(shared, exist_ok=True)
   if not os.path.lexists(link):
-    os.makedirs(shared, exist_ok=True)
     with contextlib.suppress(OSError):  # A disk that knows no links.
       os.symlink(os.path.relpath(shared, run_dir), link)
 

@@ -425,7 +425,8 @@ def _not_finite_reported(step, spec):
   except tf.errors.InvalidArgumentError as error:
     if optimization.NOT_FINITE not in error.message:
       raise
-    raise _not_finite("the norm of the gradients is not finite", step, spec) from error
+    raise _not_finite("the norm of the gradients is not finite", step,
+                      spec) from error
 
 
 def _not_finite(what, step, spec):

@@ -37,6 +37,9 @@ _WORDS = ("the a cat dog sat ran good bad fine poor is not very on mat . , and "
           "it was he she they we").split()
 # The plain way takes its time, so it gets one of so many sentences.
 _PLAIN_SHARE = 10
+# It trains until it is killed: how many steps lie between two of its reports
+# depends on the machine.
+_EPOCHS = 1000
 _CONFIG = {"vocab_size": 100, "hidden_size": 16, "num_hidden_layers": 2,
            "num_attention_heads": 2, "intermediate_size": 32,
            "max_position_embeddings": 64}
@@ -106,39 +109,47 @@ def _resident_megabytes(pid):
     return int(re.search(r"VmRSS:\s*(\d+)", status.read()).group(1)) / 1024
 
 
-def measure_large_set(directory):
-  _write_large_set(directory, FLAGS.examples)
-  place = lambda name: os.path.join(directory, name)
+def _prepare_large_set(directory):
   began = time.perf_counter()
-  task = glue.load_task_spec(place("task.json"))
+  task = glue.load_task_spec(os.path.join(directory, "task.json"))
   input_pipeline.prepare(
       task, task.train, directory,
-      tokenization.FullTokenizer(place("vocab.txt")), 32, place("out"),
-      workers=2)
+      tokenization.FullTokenizer(os.path.join(directory, "vocab.txt")), 32,
+      os.path.join(directory, "out"), workers=2)
   print("%d examples prepared by 2 processes in %.0f s" %
         (FLAGS.examples, time.perf_counter() - began), flush=True)
+
+
+def measure_large_set(directory):
+  _write_large_set(directory, FLAGS.examples)
+  _prepare_large_set(directory)
+  place = lambda name: os.path.join(directory, name)
   began = time.perf_counter()
   process = subprocess.Popen(
       [sys.executable, _PROGRAM, "--do_train", "--max_seq_length=32",
        "--task_spec=" + place("task.json"), "--data_dir=" + directory,
        "--vocab_file=" + place("vocab.txt"), "--output_dir=" + place("out"),
-       "--bert_config_file=" + place("config.json"), "--num_train_epochs=1"],
+       "--bert_config_file=" + place("config.json"),
+       "--num_train_epochs=%d" % _EPOCHS],
       stderr=subprocess.PIPE, text=True)
-  first = 0
+  first = last = 0
+  line = ""
   for line in process.stderr:
-    step = re.search(r"step (\d+)/", line)
+    report = re.search(r"step (\d+)/", line)
+    step = int(report.group(1)) if report else 0
     if step and not first:
-      first = int(step.group(1))
+      first = step
       print("step %d after %.0f s: %.0f MB" % (
           first, time.perf_counter() - began,
           _resident_megabytes(process.pid)), flush=True)
-    elif step and int(step.group(1)) >= first + FLAGS.steps:
-      print("step %s: %.0f MB" % (step.group(1),
-                                  _resident_megabytes(process.pid)))
+    elif not last and first and step >= first + FLAGS.steps:
+      last = step
+      print("step %d: %.0f MB" % (last, _resident_megabytes(process.pid)))
       process.kill()
   process.wait()
-  if not first:
-    raise errors.InputError("training did not come to a step")
+  if not last:
+    raise errors.InputError("training ended before %d steps after step %d: %s" %
+                            (FLAGS.steps, first, line.strip()))
 
 
 def main(argv):

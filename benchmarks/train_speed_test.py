@@ -103,7 +103,8 @@ def test_ratios_are_of_the_same_round():
     pytest.param("none", "", marks=pytest.mark.slow)])
 def test_a_step_trains_what_the_subject_says(adapters, trained):
   subject = ours.Subject(tiny(), adapters, "bfloat16", 5)
-  graph, session = subject._graph, subject._session  # pylint: disable=protected-access
+  # pylint: disable-next=protected-access
+  graph, session = subject._graph, subject._session
   names = test_util.names(graph.trained)
   assert names and names == [n for n in test_util.names(graph.variables)
                              if re.search(trained, n)]
