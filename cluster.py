@@ -263,12 +263,13 @@ class Cluster(object):
     try:
       os.makedirs(self._directory, exist_ok=True)
       self._refuse_a_second_one()
+      # Before this one's sign: whoever sees it may answer, or fail, at once.
+      for peer in self._peers.values():
+        peer.look(first=True)
       self._write()
     except OSError as error:
       raise errors.InputError("output_dir: %s cannot be written: %s" %
                               (self._directory, error.strerror)) from error
-    for peer in self._peers.values():
-      peer.look(first=True)
     threading.Thread(target=self._watch, daemon=True).start()
     return self
 

@@ -64,7 +64,7 @@ def flags_of(files, output_dir, **changes):
 def finished(process, status=0):
   """A process's stderr, once it has ended with that status."""
   try:
-    _, stderr = process.communicate(timeout=300)
+    _, stderr = process.communicate(timeout=600)
   finally:
     process.kill()
   assert process.returncode == status, stderr[-3000:]
@@ -327,7 +327,7 @@ def test_launcher_bad_input():
 # ------------------------------------------------------------------ the faults
 
 
-def wait_for(condition, seconds=200):
+def wait_for(condition, seconds=600):
   until = time.monotonic() + seconds
   while not condition():
     assert time.monotonic() < until, "it did not happen"
@@ -407,10 +407,8 @@ def assert_goes_on_to_the_same_end(pair, undisturbed, **changes):
 
 
 def error_of(process):
-  """The one line that a process ended with, within a minute."""
-  began = time.monotonic()
+  """The one line that a process ended with."""
   stderr = finished(process, 1)
-  assert time.monotonic() - began < 60
   lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
   assert len(lines) == 1, stderr[-3000:]
   return lines[0]
@@ -425,7 +423,9 @@ def test_one_is_killed(pair, undisturbed, victim, while_saving):
   if while_saving:
     wait_for(pair.is_saving)
   both[victim].send_signal(signal.SIGKILL)
+  began = time.monotonic()
   line = error_of(both[1 - victim])
+  assert time.monotonic() - began < 60
   assert "worker %d" % victim in line and "is lost" in line
   assert not pair.has_step(100)
   assert_goes_on_to_the_same_end(pair, undisturbed)
@@ -464,7 +464,7 @@ def test_the_same_index_twice(pair):
   processes = [pair.start(0), pair.start(1), pair.start(1)]
   stopped = []
   for process in processes:
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=600)
     if process.returncode:
       stopped.append(process)
       lines = [l for l in stderr.splitlines() if l.startswith("error: ")]
@@ -535,7 +535,7 @@ def test_a_port_in_use(pair):
 def test_a_checkpoint_that_cannot_be_written_stops_all(pair):
   os.makedirs(os.path.join(
       pair.output_dir, "model.ckpt-20.data-00000-of-00001", "in the way"))
-  lines = [finished(p, 1).splitlines()[-1] for p in pair.start_both()]
+  lines = [error_of(process) for process in pair.start_both()]
   for line in lines:
     assert re.search("error: .*checkpoint of step 20 cannot be written: .*; Is "
                      "a directory; the one before is still there", line)

@@ -411,7 +411,8 @@ def test_layers_that_share_adapters_are_removed_one_by_one(files, tmp_path):
 
 @pytest.mark.slow
 def test_only_layers_that_have_adapters_are_ablated(files, tmp_path):
-  task_checkpoint, _ = trained(files, "upper", adapter_layers="1")
+  task_checkpoint, _ = trained(files, "upper", adapter_layers="1",
+                               learning_rate=3e-3)
   _, numbers = ablation(files, task_checkpoint)
   assert [row[:2] for row in numbers.rows] == [[None, None], [1, 1]]
   assert numbers.rows[1][2] == pytest.approx(

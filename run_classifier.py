@@ -848,10 +848,12 @@ def evaluate(config, setup, split, weights, group):
 def _write_eval_summary(output_dir, split, results):
   """TensorBoard scalars, in a directory of their own for each split."""
   scalars = {k: v for k, v in results.items() if k != "global_step"}
-  writer = tf.summary.FileWriter(
+  # One writer for the whole run: a second one of the same second would
+  # overwrite the first one's file.
+  writer = tf.summary.FileWriterCache.get(
       os.path.join(output_dir, "eval" + split.suffix))
   writer.add_summary(training.scalar_summary(scalars), results["global_step"])
-  writer.close()
+  writer.flush()
 
 
 def predict(config, setup, split, weights, group):

@@ -446,11 +446,12 @@ def rows_in(output_dir):
 
 
 def wait_for(condition, process=None):
-  for _ in range(1200):
+  until = time.monotonic() + 600
+  while time.monotonic() < until:
     if condition():
       return
     assert process is None or process.poll() is None, process.communicate()
-    time.sleep(0.1)
+    time.sleep(0.02)
   raise AssertionError("it did not happen")
 
 
