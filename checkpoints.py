@@ -227,7 +227,7 @@ class Weights(object):
     """
     prefix = find(path)
     record = read_run_record(os.path.dirname(prefix)) or {}
-    recorded = record.get("base")
+    recorded = recorded_base(record, prefix)
     alone = cls([prefix])
     if not recorded or (alone.is_whole() and
                         not record.get("init_shared_from")):
@@ -261,6 +261,10 @@ class Weights(object):
         dtypes=[dtype])
     value.set_shape(self.shapes[name])
     return value
+
+  def is_on_top(self, name):
+    """Whether a name comes from the last file."""
+    return self._file_of[name] == self.prefixes[-1]
 
   def is_overlaid(self, name):
     """Whether a name comes from a file on top of the bottom one."""
@@ -306,6 +310,23 @@ class Weights(object):
 def describe_base(weights, path):
   """What run.json records of the weights that a run starts from."""
   return {"path": os.path.abspath(path), "sha256": weights.digest()}
+
+
+def recorded_base(record, where):
+  """What a run.json says of the base: as from `describe_base`, or None.
+
+  Args:
+    record: dict or None, from `read_run_record`.
+    where: str, whose it is, for the message.
+
+  Raises: InputError if it says too little.
+  """
+  base = (record or {}).get("base")
+  for key in ("path", "sha256") if base else ():
+    if key not in base:
+      raise errors.InputError("%s: the base in its %s has no '%s'" %
+                              (where, RUN_RECORD, key))
+  return base
 
 
 def find_base(recorded, given, what, force=False):

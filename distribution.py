@@ -215,9 +215,22 @@ def _spec(place):
   return tf.train.ClusterSpec({k: list(a) for k, a in place.addresses.items()})
 
 
+def _avoid_proxy(place):
+  """Lets gRPC reach the cluster's hosts: it would obey http_proxy, and hang."""
+  if os.environ.get("grpc_proxy"):
+    return  # Meant for just this.
+  hosts = set(address.rpartition(":")[0].strip("[]")
+              for addresses in place.addresses.values()
+              for address in addresses)
+  known = os.environ.get("no_grpc_proxy", os.environ.get("no_proxy"))
+  os.environ["no_grpc_proxy"] = ",".join(
+      ([known] if known else []) + sorted(hosts))
+
+
 def _server(place, config):
   """Starts this process's tf.distribute.Server; returns its target."""
   port = int(place.address.rpartition(":")[2])
+  _avoid_proxy(place)
   try:
     with socket.socket() as probe:
       probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -271,6 +284,18 @@ def _num_cpus(devices):
 # ------------------------------------------------------------------- the start
 
 
+def check(distribution, start_timeout, heartbeat_timeout):
+  """Raises InputError unless the flags of these names can be used."""
+  if distribution not in DISTRIBUTIONS:
+    raise errors.InputError("distribution is %r; it can be %s" %
+                            (distribution, " or ".join(DISTRIBUTIONS)))
+  for name, seconds in (("start_timeout", start_timeout),
+                        ("heartbeat_timeout", heartbeat_timeout)):
+    if not seconds >= 1:
+      raise errors.InputError("%s is %g; it must be at least 1 second" %
+                              (name, seconds))
+
+
 def joined(distribution, output_dir, start_timeout=600, lost_after=30):
   """A context with the run's cluster.Cluster; with None for a single process.
 
@@ -284,17 +309,30 @@ def joined(distribution, output_dir, start_timeout=600, lost_after=30):
 
   Raises: InputError.
   """
-  if distribution not in DISTRIBUTIONS:
-    raise errors.InputError("distribution is %r; it can be %s" %
-                            (distribution, " or ".join(DISTRIBUTIONS)))
+  check(distribution, start_timeout, lost_after)
   if distribution == MULTI_WORKER:
     return cluster_lib.Cluster(
         cluster_lib.place_from_tf_config(os.environ.get("TF_CONFIG")),
         output_dir, start_timeout, lost_after)
   if os.environ.get("TF_CONFIG"):
-    logging.warning("TF_CONFIG is set, but distribution=%s does not use it; "
-                    "multi_worker does", distribution)
+    _check_alone(distribution, os.environ["TF_CONFIG"])
   return contextlib.nullcontext()
+
+
+def _check_alone(distribution, tf_config):
+  """Raises InputError if other processes of a cluster would do the same."""
+  try:
+    size = len(cluster_lib.place_from_tf_config(tf_config).names)
+  except errors.InputError:
+    size = 1  # Not for this program, then.
+  if size > 1:
+    raise errors.InputError(
+        "TF_CONFIG names %d processes, and with distribution=%s each of them "
+        "would do all of the work, in one output_dir; give "
+        "--distribution=multi_worker, or unset TF_CONFIG" %
+        (size, distribution))
+  logging.warning("TF_CONFIG is set, but distribution=%s does not use it; "
+                  "multi_worker does", distribution)
 
 
 def group_of(distribution, cluster=None, devices=None, facts=None):

@@ -17,6 +17,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import checkpoints
+import cluster
 import distribution
 import errors
 import launch_local
@@ -192,6 +193,37 @@ def test_what_is_refused(files, tmp_path, changes, words):
     assert word in line, line
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_others_of_a_cluster_would_do_the_same(files, tmp_path, monkeypatch,
+                                                   caplog, size):
+  monkeypatch.setenv("TF_CONFIG", json.dumps({
+      "cluster": {"worker": ["a:1", "b:2"][:size]},
+      "task": {"type": "worker", "index": 0}}))
+  if size > 1:
+    line = run_classifier_test.refused(files, tmp_path)
+    assert "names 2 processes" in line and "multi_worker" in line
+  else:
+    with distribution.joined("one_device", str(tmp_path)):
+      assert "one_device does not use it" in caplog.text
+
+
+def test_grpc_goes_past_the_proxy_of_the_web(monkeypatch):
+  place = cluster.Place({"chief": ("a:1",), "worker": ("[::1]:2", "a:3")},
+                        "worker", 0)
+  monkeypatch.delenv("grpc_proxy", raising=False)
+  for before, after in ((None, "::1,a"), ("b,c", "b,c,::1,a")):
+    monkeypatch.delenv("no_grpc_proxy", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    if before:
+      monkeypatch.setenv("no_proxy", before)
+    distribution._avoid_proxy(place)  # pylint: disable=protected-access
+    assert os.environ["no_grpc_proxy"] == after
+  monkeypatch.setenv("grpc_proxy", "http://proxy")
+  monkeypatch.delenv("no_grpc_proxy")
+  distribution._avoid_proxy(place)  # pylint: disable=protected-access
+  assert "no_grpc_proxy" not in os.environ
+
+
 def test_one_named_device(files, tmp_path):
   files.run("CoLA", tmp_path, do_train=True, num_train_epochs=.4,
             devices="cpu:1")
@@ -340,6 +372,9 @@ class Pair(object):
   # A checkpoint after each second step, so that one is often being written.
   SETTINGS = dict(num_train_epochs=20, save_checkpoints_steps=2,
                   keep_checkpoint_max=100)
+  # Clusters have such a proxy; nothing must go through it.
+  PROXY = {"http_proxy": "http://localhost:9", "https_proxy":
+           "http://localhost:9", "no_proxy": ""}
 
   def __init__(self, files, output_dir):
     self.files = files
@@ -359,7 +394,7 @@ class Pair(object):
         [sys.executable, program] + flags_of(
             self.files, self.output_dir, distribution="multi_worker",
             **dict(self.SETTINGS, **changes)),
-        env=dict(os.environ, TF_CONFIG=json.dumps(config)),
+        env=dict(os.environ, TF_CONFIG=json.dumps(config), **self.PROXY),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     self.processes.append(process)
     return process

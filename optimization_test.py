@@ -477,7 +477,8 @@ def _ancestors(op):
 _ROWS, _BATCH = 5 * 7, 5
 
 
-def _training_graph(tuning, resource=True, adapter_layers=None, **keys):
+def _training_graph(tuning, resource=True, adapter_layers=None,
+                    skip_padding=False, **keys):
   """Builds a training step of the tiny model.
 
   Returns: (the train op, the variables it trains).
@@ -486,7 +487,7 @@ def _training_graph(tuning, resource=True, adapter_layers=None, **keys):
   assert batch["input_ids"].shape == (_BATCH, _ROWS // _BATCH)
   model = test_util.build(
       test_util.tiny_config(**keys), batch, is_training=True,
-      adapter_layers=adapter_layers, adapter_fn=(
+      adapter_layers=adapter_layers, skip_padding=skip_padding, adapter_fn=(
           (lambda x: modeling.feedforward_adapter(x, 6))
           if tuning.uses_adapters else None))
   logits = modeling.classifier_head(model.get_pooled_output(), 3, True)
@@ -524,6 +525,23 @@ BACKWARD = [
     (modeling.Tuning("full"), None, ["embeddings", "encoder", "pooler"],
      ["embeddings"]),
 ]
+
+
+@pytest.mark.parametrize("tuning,layers", [
+    (modeling.Tuning("head"), []), (modeling.Tuning("top_n", 1, 3), [2]),
+    (modeling.Tuning("adapters+head"), [1, 2])])
+def test_backward_pass_as_run_classifier_builds_it(tuning, layers):
+  """With compiled chains and without padding it stops where it does plainly."""
+  adapter_layers = layers if tuning.uses_adapters else None
+  with test_util.graph(), modeling.stateless_dropout(
+      0, tf.zeros([], tf.int64)), modeling.compiled_chains(True):
+    train_op, _ = _training_graph(tuning, adapter_layers=adapter_layers,
+                                  skip_padding=True)
+    scopes = [op.name for op in _ancestors(train_op)
+              if op.name.startswith("gradients/bert/")]
+  assert not [name for name in scopes if "/embeddings" in name]
+  assert set(int(number) for name in scopes for number in
+             re.findall(r"/layer_(\d+)/", name)) == set(layers)
 
 
 @pytest.mark.parametrize("tuning,adapter_layers,may,must", BACKWARD,

@@ -148,15 +148,10 @@ def _check_record(record, prefix):
     if key not in record:
       raise errors.InputError("%s: its %s has no '%s'" %
                               (prefix, checkpoints.RUN_RECORD, key))
-  base = record["base"]
-  if not base:
+  if not checkpoints.recorded_base(record, prefix):
     raise errors.InputError(
         "%s: was trained without init_checkpoint, so there is no BERT that it "
         "shares with other tasks; predict with run_classifier.py" % prefix)
-  for key in ("path", "sha256"):
-    if key not in base:
-      raise errors.InputError("%s: the base in its %s has no '%s'" %
-                              (prefix, checkpoints.RUN_RECORD, key))
 
 
 def _check_fits(checkpoint, first):
@@ -385,7 +380,7 @@ def _check_trained(task, weights, trained):
     weights: checkpoints.Weights, it over the base.
     trained: dict of name -> shape.
   """
-  held = set(name for name in weights.shapes if weights.is_overlaid(name) and
+  held = set(name for name in weights.shapes if weights.is_on_top(name) and
              checkpoints.is_model_variable(name))
   for name in sorted(held ^ set(trained)):
     raise errors.InputError(

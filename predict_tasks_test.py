@@ -251,6 +251,17 @@ def start(files, *tasks, **changes):
       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+def test_a_base_that_is_a_task_checkpoint_itself(files, tmp_path):
+  """Trained on from MRPC's adapters: of them the task has none of its own."""
+  files.run("MRPC", tmp_path, do_train=True, do_predict=True,
+            tune="layer_norm", init_checkpoint=task_of(files, "MRPC"))
+  rows = predicted(files, test_lines_of(files, "MRPC"), init_checkpoint=None,
+                   task_checkpoints=[str(tmp_path / "task")])
+  np.testing.assert_allclose(
+      outputs_of(rows, "MRPC"),
+      np.loadtxt(str(tmp_path / "test_results.tsv")), atol=1e-6)
+
+
 def test_a_stream_is_answered_line_by_line(files):
   process = start(files, "CoLA", "MRPC")
   for number, text in enumerate(("the cat sat", "h\u00e9 ran"), 1):

@@ -265,7 +265,7 @@ def set_up(config):
   Raises: InputError.
   """
   task = _task(config)
-  _check_actions(config, task)
+  check_actions(config, task)
   input_pipeline.check_room(config.max_seq_length, task.is_pair)
   bert_config = _bert_config(config)
   tokenizer = load_tokenizer(config.vocab_file, config.do_lower_case,
@@ -364,7 +364,7 @@ def _check_tuning(model):
                      "layers share their weights")
 
 
-def _check_actions(config, task):
+def check_actions(config, task):
   """Raises InputError if there is nothing to do, or it cannot be done."""
   if not (config.do_train or config.do_eval or config.do_predict or
           config.export_full_checkpoint):
@@ -380,6 +380,11 @@ def _check_actions(config, task):
           (flag, task.display_name,
            "; it is predicted from the output_dir of an MNLI run"
            if task.name == "ax" else ""))
+  path = config.export_full_checkpoint
+  if path and (not os.path.basename(path) or os.path.isdir(path)):
+    raise errors.InputError(
+        "export_full_checkpoint is %s, a directory; give a prefix in it, such "
+        "as %s" % (path, os.path.join(path, "bert_model.ckpt")))
   for name, least in (("learning_rate", 0), ("num_train_epochs", 0),
                       ("adapter_init_scale", 0), ("early_stopping", 0),
                       ("bucket_window", 0)):
@@ -413,6 +418,8 @@ def _check_actions(config, task):
   if not 0 <= config.warmup_proportion <= 1:
     raise errors.InputError("warmup_proportion is %g; it must be from 0 to 1" %
                             config.warmup_proportion)
+  distribution.check(config.distribution, config.start_timeout,
+                     config.heartbeat_timeout)
   if not 0 <= config.seed < 2**31:
     raise errors.InputError("seed is %d; it must be from 0 to 2^31 - 1" %
                             config.seed)
@@ -460,18 +467,22 @@ def _record(config, task, model):
       base=None)
 
 
-def check_same_run(found, record, what, give):
+def check_same_run(found, record, what, give, trains=True):
   """Refuses an output_dir, or a task checkpoint, of another run.
 
   Args:
     found: dict or None, the run.json there.
     record: dict, this run's.
     what, give: str, for the message: what was found, and what to give instead.
+    trains: bool; otherwise the task's files may be others.
 
   Raises: InputError naming what differs.
   """
   if not found:
     return
+  if "name" not in (found.get("task") or {}):
+    raise errors.InputError("%s, whose %s does not say of which task" %
+                            (what, checkpoints.RUN_RECORD))
   for key in ("task", "bert_config", "num_labels", "tune", "top_n_layers",
               "adapter_size", "adapter_layers", "init_shared_from",
               "do_lower_case"):
@@ -483,6 +494,13 @@ def check_same_run(found, record, what, give):
         continue
       if there["name"] != here["name"]:
         there, here = there["name"], here["name"]
+      else:
+        there, here = [
+            {k: v for k, v in task.items()
+             if trains or k not in ("train", "dev", "test")}
+            for task in (there, here)]
+        if there == here:
+          continue
     if isinstance(there, dict) and isinstance(here, dict):
       names = sorted(k for k in set(there) | set(here)
                      if there.get(k) != here.get(k))
@@ -503,7 +521,7 @@ def _log_changes(found, record):
 
 def _starting_weights(config, found, record):
   """The Weights that training starts from, or None; fills record["base"]."""
-  known = (found or {}).get("base")
+  known = checkpoints.recorded_base(found, config.output_dir)
   if found and not known:
     _check_without_base(config, found)
   if not config.init_checkpoint and not known:
@@ -538,15 +556,35 @@ def _check_without_base(config, found):
         (config.output_dir, precision, config.precision))
 
 
+def _task_checkpoint_in(output_dir, name):
+  """The prefix of the task checkpoint of that name, or None."""
+  directory = os.path.join(output_dir, name)
+  checkpoints.recover_task(directory)
+  return checkpoints.find(directory) if os.path.isdir(directory) else None
+
+
+def _run_in(output_dir):
+  """What output_dir has been used for so far.
+
+  Returns: (dict, its run.json, or None; whether there is a training checkpoint
+    to go on from). A run that has saved nothing leaves nothing to keep.
+  """
+  newest = checkpoints.newest(output_dir)
+  # A sweep leaves the task checkpoint alone.
+  path = newest or _task_checkpoint_in(output_dir, TASK)
+  record = path and checkpoints.read_run_record(os.path.dirname(path))
+  return record, bool(newest)
+
+
 def trained_weights(config, group):
   """The Weights to evaluate: the first there is of task_checkpoint, the best
-  with save_best, the newest in output_dir, and init_checkpoint."""
+  with save_best, the newest in output_dir, the task checkpoint in it, and
+  init_checkpoint."""
 
   def in_output_dir():
-    best = os.path.join(config.output_dir, BEST)
-    if config.save_best and os.path.isdir(best):
-      return checkpoints.find(best)
-    return checkpoints.newest(config.output_dir)
+    best = config.save_best and _task_checkpoint_in(config.output_dir, BEST)
+    return (best or checkpoints.newest(config.output_dir) or
+            _task_checkpoint_in(config.output_dir, TASK))
 
   path = config.task_checkpoint or group.shared_path(
       config.output_dir, in_output_dir, ".index")
@@ -576,10 +614,6 @@ def run(config):
 
   Raises: InputError.
   """
-  for name in ("start_timeout", "heartbeat_timeout"):
-    if not getattr(config, name) >= 1:
-      raise errors.InputError("%s is %g; it must be at least 1 second" %
-                              (name, getattr(config, name)))
   with distribution.joined(
       config.distribution, config.output_dir, config.start_timeout,
       config.heartbeat_timeout) as meeting:
@@ -616,10 +650,8 @@ def _in_common(config, setup):
 
 def _work(config, setup, group):
   """Checks the output_dir, then trains, evaluates and predicts; as `run`."""
-  # A run that has saved nothing yet leaves nothing to keep.
-  found = group.decide("the run in output_dir", lambda: (
-      checkpoints.read_run_record(config.output_dir)
-      if checkpoints.newest(config.output_dir) else None))
+  found, goes_on = group.decide("the run in output_dir",
+                                lambda: _run_in(config.output_dir))
   records = [(found, "output_dir %s holds another run" % config.output_dir,
               "another output_dir")]
   if config.task_checkpoint:
@@ -633,18 +665,20 @@ def _work(config, setup, group):
       config = dataclasses.replace(
           config, init_shared_from=record.get("init_shared_from"))
       setup.record["init_shared_from"] = config.init_shared_from
-    check_same_run(record, setup.record, what, give)
+    check_same_run(record, setup.record, what, give, config.do_train)
   if config.init_checkpoint:
     checkpoints.find(config.init_checkpoint)  # before minutes of tokenizing
   # All of the data before the work: a bad row of the test file is not to be
   # found after hours of training.
   for wanted, splits in ((config.do_train, [setup.task.train]),
                          (config.do_eval, setup.task.dev),
+                         (config.do_train and config.save_best,
+                          setup.task.dev[:1]),
                          (config.do_predict, setup.task.test)):
     for split in splits if wanted else ():
       _prepare(config, setup, split, group)
   if config.do_train:
-    train(config, setup, found, group)
+    train(config, setup, found if goes_on else None, group)
   results = {}
   if config.do_eval or config.do_predict or config.export_full_checkpoint:
     weights = trained_weights(config, group)
@@ -660,7 +694,8 @@ def _work(config, setup, group):
 
 
 def _export(config, setup, weights):
-  if config.export_full_checkpoint in weights.prefixes:
+  path = os.path.realpath(config.export_full_checkpoint)
+  if path in map(os.path.realpath, weights.prefixes):
     raise errors.InputError(
         "export_full_checkpoint is %s, which is what is exported; give "
         "another prefix" % config.export_full_checkpoint)
@@ -686,7 +721,7 @@ def _prepare(config, setup, split, group):
 
 
 def train(config, setup, found, group):
-  """Trains; `found` is the output_dir's run.json as it was, or None."""
+  """Trains; `found` is the run.json of the run to go on with, or None."""
   weights = _starting_weights(config, found, setup.record)
   group.same({"init_checkpoint (its digest)":
                   (setup.record["base"] or {}).get("sha256")})

@@ -21,6 +21,7 @@ import glue
 import input_pipeline
 import modeling
 import run_classifier
+import sweep
 import test_util
 import training
 
@@ -226,6 +227,46 @@ def test_evaluation_finds_the_base_through_run_json(files, mrpc):
   expected = lines_of(mrpc, "eval_results.txt")
   files.run("MRPC", mrpc, do_eval=True, init_checkpoint=None)
   assert lines_of(mrpc, "eval_results.txt") == expected
+
+
+@pytest.fixture(name="swept")
+def fixture_swept(mrpc, tmp_path):
+  """The output_dir of `mrpc`, without what only going on needs."""
+  swept = shutil.copytree(mrpc, str(tmp_path / "swept"))
+  sweep.clean(swept)
+  assert not checkpoints.newest(swept)
+  return swept
+
+
+def test_without_a_training_checkpoint_the_task_checkpoint_counts(
+    files, mrpc, swept):
+  names = ["eval_results.txt", "test_results.tsv"]
+  expected = [lines_of(mrpc, name) for name in names]
+  for name in names:
+    os.remove(os.path.join(swept, name))
+  # As after a kill while it was being replaced.
+  os.rename(os.path.join(swept, "task"), os.path.join(swept, "task.old"))
+  files.run("MRPC", swept, do_eval=True, do_predict=True)
+  assert [lines_of(swept, name) for name in names] == expected
+  for action in ("do_train", "do_eval"):
+    line = refused(files, swept, task="MRPC", adapter_size=4,
+                   **{"do_train": False, action: True})
+    assert "adapter_size is 3" in line and swept in line
+
+
+def test_other_files_of_the_same_task(files, mrpc, tmp_path):
+  """They may be evaluated, but a run does not go on with them."""
+  files.table("MRPC/more.tsv", "q a b s1 s2", [
+      [str(i % 2), "1", "2", SENTENCES[i], SENTENCES[0]] for i in range(6)])
+  spec = dict(glue.task_to_dict(glue.get_task("mrpc")), test=[])
+  spec["dev"] = [dict(spec["dev"][0], file="more.tsv")]
+  path = files.write("more.json", [json.dumps(spec)])
+  arguments = dict(task_spec=path, data_dir=files.path("MRPC"))
+  files.run(None, tmp_path, do_eval=True,
+            task_checkpoint=os.path.join(mrpc, "task"), **arguments)
+  assert "eval_f1" in lines_of(tmp_path, "eval_results.txt")[1]
+  assert "task.dev" in refused(files, mrpc, None, num_train_epochs=2,
+                               **arguments)
 
 
 def test_a_second_run_trains_nothing(files, mrpc):
@@ -590,6 +631,7 @@ def refused(files, output_dir, task="CoLA", **changes):
     (dict(tune="head", adapter_layers="1"), ["adapter_layers", "head"]),
     (dict(precision="float16"), ["float16", "bfloat16"]),
     (dict(early_stopping=3), ["early_stopping", "save_best"]),
+    (dict(export_full_checkpoint="new/"), ["new/", "directory", "prefix"]),
     (dict(warmup_proportion=2.0), ["warmup_proportion is 2"]),
     (dict(seed=-1), ["seed is -1"]),
     (dict(learning_rate=float("nan")), ["learning_rate is nan"]),
@@ -612,6 +654,44 @@ def test_what_is_refused(files, tmp_path, changes, words):
   line = refused(files, tmp_path, **changes)
   for word in words:
     assert word in line, line
+
+
+def test_what_is_not_whole_is_not_exported(files, mrpc, tmp_path):
+  full = str(tmp_path / "full.ckpt")
+  line = refused(files, tmp_path, do_train=False, export_full_checkpoint=full)
+  assert "lacks 18 of the model's variables" in line
+  files.run("MRPC", mrpc, export_full_checkpoint=full)
+  line = refused(files, tmp_path, task="MNLI", do_train=False,
+                 init_checkpoint=full, export_full_checkpoint=full + "2")
+  assert "head of another task" in line
+  assert not os.path.exists(full + "2.index")
+  # By another name it is the same file.
+  base = os.path.relpath(files.path("bert/bert_model.ckpt"))
+  line = refused(files, mrpc, task="MRPC", do_train=False,
+                 export_full_checkpoint=base)
+  assert "what is exported" in line
+
+
+def test_save_best_reads_dev_before_training(files, tmp_path):
+  data = shutil.copytree(files.path("CoLA"), str(tmp_path / "CoLA"))
+  os.remove(os.path.join(data, "dev.tsv"))
+  line = refused(files, tmp_path / "out", data_dir=data, save_best=True)
+  assert "dev.tsv" in line
+  assert not os.path.exists(str(tmp_path / "out" / "run.json"))
+
+
+@pytest.mark.parametrize("changes,words", [
+    (dict(task=None), "does not say of which task"),
+    (dict(base={"path": "x"}), "no 'sha256'"),
+    (dict(base={"sha256": "x"}), "no 'path'"),
+])
+def test_a_record_that_says_too_little(files, mrpc, tmp_path, changes, words):
+  task = shutil.copytree(os.path.join(mrpc, "task"), str(tmp_path / "task"))
+  checkpoints.write_run_record(
+      task, dict(checkpoints.read_run_record(task), **changes))
+  line = refused(files, tmp_path / "out", task="MRPC", do_train=False,
+                 do_eval=True, task_checkpoint=task)
+  assert words in line and task in line and "run.json" in line
 
 
 def test_bad_configs(files, tmp_path):

@@ -388,6 +388,11 @@ def read_sweep_file(path):
 # ----------------------------------------------------------- running the runs
 
 
+# What a run of a sweep does unless its settings say something else. Its runs are
+# minutes long, so a checkpoint each minute is what makes them resume.
+_OF_A_SWEEP = {"keep_checkpoint_max": 1, "save_checkpoints_secs": 60}
+
+
 @dataclasses.dataclass
 class Options(object):
   """What is the same for all runs of a sweep."""
@@ -413,8 +418,7 @@ class Options(object):
           "glue_dir is not given; it must be the directory that has %s/%s" %
           (run.task.display_name, run.task.train.filename))
     return run_classifier.RunConfig(**dict(
-        dict(run.settings, keep_checkpoint_max=run.settings.get(
-            "keep_checkpoint_max", 1)),
+        dict(_OF_A_SWEEP, **run.settings),
         task_name=run["task_name"], do_train=True, do_eval=True,
         data_dir=data_dir or os.path.join(self.glue_dir, run.task.display_name),
         vocab_file=self.vocab_file, bert_config_file=self.bert_config_file,
@@ -425,19 +429,23 @@ def check_runs(runs, options):
   """Raises InputError for a run that cannot start, before any does."""
   checked = set()
   for run in runs:
-    # Each value and each method but once: a check reads the vocabulary.
+    # Each value and each method but once: this one reads the vocabulary.
     pairs = set((name, json.dumps(value))
                 for name, value in run.settings.items())
     pairs.add(("method", Method.of(run.settings).label))
     pairs.add(("task", run.task.display_name))
-    if not pairs <= checked:
-      checked |= pairs
-      try:
-        _check_run(run, options)
-      except errors.InputError as error:
-        raise errors.InputError("%s: %s" % (run.label, error)) from error
+    try:
+      _check_run(run, options)
+      if not pairs <= checked:
+        checked |= pairs
+        run_classifier.set_up(options.config(run))
+    except errors.InputError as error:
+      raise errors.InputError("%s: %s" % (run.label, error)) from error
   if options.init_checkpoint:
     checkpoints.find(options.init_checkpoint)
+  else:
+    _say("warning: init_checkpoint is not given, so every run starts from "
+         "random weights")
 
 
 def _check_run(run, options):
@@ -451,7 +459,7 @@ def _check_run(run, options):
       if not os.path.isfile(path):
         raise errors.InputError("there is no file %s; give the glue_dir that "
                                 "has it, or data_dir in the grid" % path)
-  run_classifier.set_up(config)
+  run_classifier.check_actions(config, run.task)
 
 
 def check_base(results, options):

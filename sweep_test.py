@@ -550,12 +550,35 @@ def test_results_of_other_weights_are_not_mixed(files, swept, tmp_path):
     (["--tasks=MRPC", "--set=precision=float16"], "precision is float16"),
     (["--tasks=MRPC", "--learning_rates=1e-2,-1"], "learning_rate is -1"),
     (["--tasks=MRPC", "--init_checkpoint=nowhere"], "nowhere"),
+    (["--tasks=MRPC", "--set=distribution=mirror"], "distribution is 'mirror'"),
 ])
 def test_what_cannot_run_is_refused_before_anything_runs(files, tmp_path, args,
                                                          said):
   output_dir = str(tmp_path / "out")
   assert said in refused(run_main, files, output_dir, *args)
   assert not os.path.exists(output_dir)
+
+
+def runs_and_options(files, output_dir, **grid):
+  """Of a sweep over MRPC from random weights."""
+  return (runs_of(dict(grid, task_name="MRPC", max_seq_length=24)),
+          sweep.Options(str(output_dir), files.path("bert/vocab.txt"),
+                        files.path("bert/bert_config.json"), None, files.root))
+
+
+def test_runs_of_random_weights_are_announced(files, tmp_path, capsys):
+  runs, options = runs_and_options(files, tmp_path)
+  sweep.check_runs(runs, options)
+  assert "random weights" in capsys.readouterr().out
+  config = options.config(runs[0])
+  assert (config.keep_checkpoint_max, config.save_checkpoints_secs) == (1, 60)
+
+
+def test_combinations_are_checked_too(files, tmp_path):
+  runs, options = runs_and_options(files, tmp_path, save_best=[True, False],
+                                   early_stopping=[3, 0])
+  assert "early_stopping is 3, but save_best" in refused(
+      sweep.check_runs, runs, options)
 
 
 @pytest.mark.slow

@@ -833,14 +833,19 @@ def predictor(model, records, weights, batch_size=32, group=None, seed=0,
       yield run
 
 
-def _check_new(names, weights, model):
-  """Warns of variables that `weights` lacks, refuses another task's head."""
+def _check_head(names, weights, model):
+  """Raises InputError if one of the new variables is another task's head."""
   for name in names:
     if name in weights.shapes:
       raise errors.InputError(
           "%s: %s has shape %s: it is the head of another task, and this one "
           "has %d outputs" % (weights, name, weights.shapes[name],
                               model.num_labels))
+
+
+def _check_new(names, weights, model):
+  """Warns of variables that `weights` lacks, refuses another task's head."""
+  _check_head(names, weights, model)
   if names:
     logging.warning(
         "%s lacks %d variables (%s, ...): what is computed with them is "
@@ -855,6 +860,8 @@ def export(model, weights, prefix, init_shared_from=None):
     weights: checkpoints.Weights with all of its variables.
     prefix: str, the checkpoint to write.
     init_shared_from: see checkpoints.match.
+
+  Raises: InputError if some of them are not there.
   """
   with tf.Graph().as_default():
     ids = tf.zeros([1, 2], tf.int32)
@@ -863,6 +870,12 @@ def export(model, weights, prefix, init_shared_from=None):
                          "segment_ids": ids, "label_ids": labels})
     found = checkpoints.match(_model_variables(), weights, model.bert_config,
                               init_shared_from)
+  _check_head(found.new, weights, model)
+  if found.new:
+    raise errors.InputError(
+        "%s lacks %d of the model's variables (%s, ...), so it is no whole "
+        "model to export; train it first" %
+        (weights, len(found.new), found.new[0]))
   checkpoints.export_full(prefix, found, weights)
 
 
