@@ -11,6 +11,7 @@ each other (cluster.py), which one process alone answers itself.
 
 import contextlib
 import dataclasses
+import json
 import os
 import re
 import socket
@@ -294,6 +295,21 @@ def check(distribution, start_timeout, heartbeat_timeout):
     if not seconds >= 1:
       raise errors.InputError("%s is %g; it must be at least 1 second" %
                               (name, seconds))
+  size = _cluster_size(os.environ.get("TF_CONFIG"))
+  if distribution != MULTI_WORKER and size > 1:
+    raise errors.InputError(
+        "TF_CONFIG names %d processes, and with distribution=%s each of them "
+        "would do all of the work, in one output_dir; give "
+        "--distribution=multi_worker, or unset TF_CONFIG" %
+        (size, distribution))
+
+
+def _cluster_size(tf_config):
+  """How many processes the text of a TF_CONFIG names, whatever else it is."""
+  try:
+    return sum(map(len, json.loads(tf_config)["cluster"].values()))
+  except (AttributeError, KeyError, TypeError, ValueError):
+    return 0
 
 
 def joined(distribution, output_dir, start_timeout=600, lost_after=30):
@@ -315,24 +331,9 @@ def joined(distribution, output_dir, start_timeout=600, lost_after=30):
         cluster_lib.place_from_tf_config(os.environ.get("TF_CONFIG")),
         output_dir, start_timeout, lost_after)
   if os.environ.get("TF_CONFIG"):
-    _check_alone(distribution, os.environ["TF_CONFIG"])
+    logging.warning("TF_CONFIG is set, but distribution=%s does not use it; "
+                    "multi_worker does", distribution)
   return contextlib.nullcontext()
-
-
-def _check_alone(distribution, tf_config):
-  """Raises InputError if other processes of a cluster would do the same."""
-  try:
-    size = len(cluster_lib.place_from_tf_config(tf_config).names)
-  except errors.InputError:
-    size = 1  # Not for this program, then.
-  if size > 1:
-    raise errors.InputError(
-        "TF_CONFIG names %d processes, and with distribution=%s each of them "
-        "would do all of the work, in one output_dir; give "
-        "--distribution=multi_worker, or unset TF_CONFIG" %
-        (size, distribution))
-  logging.warning("TF_CONFIG is set, but distribution=%s does not use it; "
-                  "multi_worker does", distribution)
 
 
 def group_of(distribution, cluster=None, devices=None, facts=None):

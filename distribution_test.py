@@ -193,15 +193,18 @@ def test_what_is_refused(files, tmp_path, changes, words):
     assert word in line, line
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size,processes", [
+    (1, {"worker": ["a:1"]}),
+    (2, {"worker": ["a:1", "b:2"]}),
+    # Of types that multi_worker does not take.
+    (3, {"chief": ["a:1"], "worker": ["b:2"], "ps": ["c:3"]})])
 def test_the_others_of_a_cluster_would_do_the_same(files, tmp_path, monkeypatch,
-                                                   caplog, size):
+                                                   caplog, size, processes):
   monkeypatch.setenv("TF_CONFIG", json.dumps({
-      "cluster": {"worker": ["a:1", "b:2"][:size]},
-      "task": {"type": "worker", "index": 0}}))
+      "cluster": processes, "task": {"type": "worker", "index": 0}}))
   if size > 1:
     line = run_classifier_test.refused(files, tmp_path)
-    assert "names 2 processes" in line and "multi_worker" in line
+    assert "names %d processes" % size in line and "multi_worker" in line
   else:
     with distribution.joined("one_device", str(tmp_path)):
       assert "one_device does not use it" in caplog.text
@@ -210,6 +213,7 @@ def test_the_others_of_a_cluster_would_do_the_same(files, tmp_path, monkeypatch,
 def test_grpc_goes_past_the_proxy_of_the_web(monkeypatch):
   place = cluster.Place({"chief": ("a:1",), "worker": ("[::1]:2", "a:3")},
                         "worker", 0)
+  monkeypatch.setenv("no_grpc_proxy", "")  # so that it is put back
   monkeypatch.delenv("grpc_proxy", raising=False)
   for before, after in ((None, "::1,a"), ("b,c", "b,c,::1,a")):
     monkeypatch.delenv("no_grpc_proxy", raising=False)

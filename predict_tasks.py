@@ -159,6 +159,11 @@ def _check_fits(checkpoint, first):
   key = _differing_key(checkpoint.model.bert_config, first.model.bert_config)
   values = [(key, getattr(one.model.bert_config, key, None))
             for one in (checkpoint, first) if key]
+  if not values and not checkpoint.model.tuning.trains("", [modeling.HEAD]):
+    # Its head is the base's, of which the digest says nothing.
+    values = [("base", one.record["base"]["path"])
+              for one in (checkpoint, first)]
+    values = [] if values[0] == values[1] else values
   for key in ("init_shared_from", "do_lower_case"):
     if not values and checkpoint.record.get(key) != first.record.get(key):
       values = [(key, one.record.get(key)) for one in (checkpoint, first)]
@@ -361,6 +366,11 @@ def _load_ops(group, built, loaded, base):
         built.shapes, built.adapters, mine, task.model.bert_config,
         task.record.get("init_shared_from"))
     _check_trained(task, mine, {name: built.shapes[name] for name in built.own})
+    for name in found.new:
+      raise errors.InputError(
+          "%s: %s is not in it (tune=%s), nor in its base %s; leave out "
+          "init_checkpoint, so that the base is the one in its %s" %
+          (task.prefix, name, task.model.tune, base, checkpoints.RUN_RECORD))
   # All of them have the same base, and it is what the shared ones come from.
   ops = checkpoints.load_ops(
       [v for name, v in built.shared.items() if name not in loaded], found,

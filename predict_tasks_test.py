@@ -262,6 +262,23 @@ def test_a_base_that_is_a_task_checkpoint_itself(files, tmp_path):
       np.loadtxt(str(tmp_path / "test_results.tsv")), atol=1e-6)
 
 
+def test_a_head_that_is_the_bases(files, tmp_path):
+  tasks = []
+  for name in ("a", "b"):
+    base = shutil.copytree(task_of(files, "MRPC"), str(tmp_path / name))
+    files.run("MRPC", tmp_path / name / "out", do_train=True,
+              num_train_epochs=.2, tune="adapters+layer_norm",
+              init_checkpoint=base)
+    tasks.append(str(tmp_path / name / "out" / "task"))
+  lines = ["the cat\ta dog ran"]
+  assert len(predicted(files, lines, init_checkpoint=None,
+                       task_checkpoints=tasks[:1])) == 1
+  assert "output_" in refused(files, lines=lines, task_checkpoints=tasks[:1])
+  line = refused(files, lines=lines, init_checkpoint=None,
+                 task_checkpoints=tasks)
+  assert "its base is" in line and "one and the same BERT" in line
+
+
 def test_a_stream_is_answered_line_by_line(files):
   process = start(files, "CoLA", "MRPC")
   for number, text in enumerate(("the cat sat", "h\u00e9 ran"), 1):

@@ -12,6 +12,7 @@ Results are in output_dir: eval_results.txt, test_results.tsv, the GLUE
 submission file, checkpoints and TensorBoard events. README.md lists them all.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -480,9 +481,9 @@ def check_same_run(found, record, what, give, trains=True):
   """
   if not found:
     return
-  if "name" not in (found.get("task") or {}):
-    raise errors.InputError("%s, whose %s does not say of which task" %
-                            (what, checkpoints.RUN_RECORD))
+  if not isinstance(found.get("task"), dict) or "name" not in found["task"]:
+    raise errors.InputError("%s: its %s does not say of which task; give %s" %
+                            (what, checkpoints.RUN_RECORD, give))
   for key in ("task", "bert_config", "num_labels", "tune", "top_n_layers",
               "adapter_size", "adapter_layers", "init_shared_from",
               "do_lower_case"):
@@ -558,9 +559,12 @@ def _check_without_base(config, found):
 
 def _task_checkpoint_in(output_dir, name):
   """The prefix of the task checkpoint of that name, or None."""
-  directory = os.path.join(output_dir, name)
-  checkpoints.recover_task(directory)
-  return checkpoints.find(directory) if os.path.isdir(directory) else None
+  # The second one if a kill came while it was being replaced.
+  for directory in (name, name + ".old"):
+    prefix = os.path.join(output_dir, directory, checkpoints.CHECKPOINT_NAME)
+    if os.path.isfile(prefix + ".index"):
+      return prefix
+  return None
 
 
 def _run_in(output_dir):
@@ -666,6 +670,11 @@ def _work(config, setup, group):
           config, init_shared_from=record.get("init_shared_from"))
       setup.record["init_shared_from"] = config.init_shared_from
     check_same_run(record, setup.record, what, give, config.do_train)
+  if config.do_train and found and not goes_on:
+    raise errors.InputError(
+        "output_dir %s has the task checkpoint of a finished run, and no "
+        "training checkpoint to go on from; leave out do_train, or give another "
+        "output_dir" % config.output_dir)
   if config.init_checkpoint:
     checkpoints.find(config.init_checkpoint)  # before minutes of tokenizing
   # All of the data before the work: a bad row of the test file is not to be
@@ -678,7 +687,7 @@ def _work(config, setup, group):
     for split in splits if wanted else ():
       _prepare(config, setup, split, group)
   if config.do_train:
-    train(config, setup, found if goes_on else None, group)
+    train(config, setup, found, group)
   results = {}
   if config.do_eval or config.do_predict or config.export_full_checkpoint:
     weights = trained_weights(config, group)
@@ -721,7 +730,7 @@ def _prepare(config, setup, split, group):
 
 
 def train(config, setup, found, group):
-  """Trains; `found` is the run.json of the run to go on with, or None."""
+  """Trains; `found` is the output_dir's run.json as it was, or None."""
   weights = _starting_weights(config, found, setup.record)
   group.same({"init_checkpoint (its digest)":
                   (setup.record["base"] or {}).get("sha256")})
@@ -792,8 +801,13 @@ class _KeepBest(tf.train.CheckpointSaverListener):
   def catch_up(self):
     """Scores the newest checkpoint if a kill came before its score."""
     newest = checkpoints.newest(self._config.output_dir)
-    step = checkpoints.step_of(newest) if newest else 0
-    if newest and step not in [step_ for step_, _ in self._read()]:
+    if not newest:
+      # What is left of another run says nothing of this one.
+      with contextlib.suppress(FileNotFoundError):
+        os.remove(self._path)
+      return
+    step = checkpoints.step_of(newest)
+    if step not in [step_ for step_, _ in self._read()]:
       self.after_save(None, step)
 
   def after_save(self, session, global_step_value):
@@ -885,7 +899,7 @@ def _write_eval_summary(output_dir, split, results):
   scalars = {k: v for k, v in results.items() if k != "global_step"}
   # One writer for the whole run: a second one of the same second would
   # overwrite the first one's file.
-  writer = tf.summary.FileWriterCache.get(
+  writer = training.summary_writer(
       os.path.join(output_dir, "eval" + split.suffix))
   writer.add_summary(training.scalar_summary(scalars), results["global_step"])
   writer.flush()

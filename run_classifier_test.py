@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import glob
 import json
 import os
 import shutil
@@ -252,6 +253,19 @@ def test_without_a_training_checkpoint_the_task_checkpoint_counts(
     line = refused(files, swept, task="MRPC", adapter_size=4,
                    **{"do_train": False, action: True})
     assert "adapter_size is 3" in line and swept in line
+  line = refused(files, swept, task="MRPC")
+  assert "finished run" in line and "do_train" in line and swept in line
+
+
+def test_scores_of_another_run_do_not_count(files, tmp_path):
+  """As when a run with save_best was deleted but for a few files."""
+  (tmp_path / "dev_scores.json").write_text("[[2, 1.0], [4, 1.0]]")
+  files.run("CoLA", tmp_path, do_train=True, num_train_epochs=.8,
+            save_checkpoints_steps=2, save_best=True, early_stopping=1)
+  scores = json.loads((tmp_path / "dev_scores.json").read_text())
+  assert [step for step, _ in scores] == [2, 4]
+  assert all(abs(score) < 1 for _, score in scores)
+  assert checkpoints.read_run_record(str(tmp_path / "best"))["dev"]
 
 
 def test_other_files_of_the_same_task(files, mrpc, tmp_path):
@@ -281,6 +295,9 @@ def test_tensorboard_scalars(mrpc):
   assert sorted(events_of(mrpc, "loss")) == [5]
   assert events_of(mrpc, "learning_rate")[5] == pytest.approx(1e-2 * (1 - 4 / 5))
   assert list(events_of(os.path.join(mrpc, "eval"), "eval_f1")) == [5]
+  # Graphs of BERT are big.
+  assert all(os.path.getsize(path) < 10000 for path in glob.glob(
+      os.path.join(mrpc, "**", "events.*"), recursive=True))
 
 
 # --------------------------------------------------------------- the tasks
@@ -484,8 +501,10 @@ def test_killed_and_started_again_ends_as_if_undisturbed(files, tmp_path,
                                                          compile_chains):
   whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
   process = start(files, killed, compile_chains=compile_chains)
+  until = time.monotonic() + 600
   while not checkpoints.newest(killed):
     assert process.poll() is None, process.communicate()
+    assert time.monotonic() < until
     time.sleep(0.02)
   process.send_signal(signal.SIGKILL)
   process.communicate()

@@ -131,6 +131,9 @@ SETTINGS = [name for name in _FIELDS if name not in _NOT_IN_A_GRID]
 # Settings that no result depends on: a finished run stays finished.
 _WITHOUT_EFFECT = ("tokenize_workers", "keep_checkpoint_max", "eval_batch_size",
                    "predict_batch_size", "start_timeout", "heartbeat_timeout")
+# What a run does unless its settings say something else. Runs are minutes long,
+# so it takes a checkpoint each minute to resume them.
+_OF_A_SWEEP = {"keep_checkpoint_max": 1, "save_checkpoints_secs": 60}
 # Flag -> the setting it gives a list of values for.
 GRID_FLAGS = {
     "tasks": "task_name", "task_specs": "task_spec", "tunes": "tune",
@@ -183,7 +186,7 @@ class Run(object):
     self.settings = {
         name: settings[name] for name in SETTINGS
         if name in settings and name not in method.meaningless and
-        settings[name] != _default(name)}
+        (settings[name] != _default(name) or name in _OF_A_SWEEP)}
     known = {name: value for name, value in self.settings.items()
              if name not in _WITHOUT_EFFECT}
     digest = hashlib.sha256(
@@ -388,10 +391,6 @@ def read_sweep_file(path):
 # ----------------------------------------------------------- running the runs
 
 
-# What a run of a sweep does unless its settings say something else. Its runs are
-# minutes long, so a checkpoint each minute is what makes them resume.
-_OF_A_SWEEP = {"keep_checkpoint_max": 1, "save_checkpoints_secs": 60}
-
 
 @dataclasses.dataclass
 class Options(object):
@@ -417,8 +416,11 @@ class Options(object):
       raise errors.InputError(
           "glue_dir is not given; it must be the directory that has %s/%s" %
           (run.task.display_name, run.task.train.filename))
+    own = dict(_OF_A_SWEEP)
+    if run["save_best"]:
+      del own["save_checkpoints_secs"]  # Each checkpoint is an evaluation.
     return run_classifier.RunConfig(**dict(
-        dict(_OF_A_SWEEP, **run.settings),
+        dict(own, **run.settings),
         task_name=run["task_name"], do_train=True, do_eval=True,
         data_dir=data_dir or os.path.join(self.glue_dir, run.task.display_name),
         vocab_file=self.vocab_file, bert_config_file=self.bert_config_file,
@@ -915,8 +917,8 @@ def finished_results(output_dir):
     if result is None:
       continue
     if not isinstance(result, dict) or not _IN_A_RESULT <= set(result):
-      raise errors.InputError("%s: is not a run's result; delete it, and a "
-                              "sweep makes it again" % path)
+      raise errors.InputError("%s: is not a run's result; delete its "
+                              "directory, and a sweep makes it again" % path)
     results[slug] = result
   return results
 

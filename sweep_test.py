@@ -574,6 +574,16 @@ def test_runs_of_random_weights_are_announced(files, tmp_path, capsys):
   assert (config.keep_checkpoint_max, config.save_checkpoints_secs) == (1, 60)
 
 
+@pytest.mark.parametrize("settings,expected", [
+    (dict(save_best=True), (1, 300)),  # the best is chosen as it always was
+    (dict(keep_checkpoint_max=5, save_checkpoints_secs=300), (5, 300)),
+])
+def test_how_often_runs_are_saved(files, tmp_path, settings, expected):
+  runs, options = runs_and_options(files, tmp_path, **settings)
+  config = options.config(runs[0])
+  assert (config.keep_checkpoint_max, config.save_checkpoints_secs) == expected
+
+
 def test_combinations_are_checked_too(files, tmp_path):
   runs, options = runs_and_options(files, tmp_path, save_best=[True, False],
                                    early_stopping=[3, 0])

@@ -608,6 +608,8 @@ class _CheckpointHook(tf.train.CheckpointSaverHook):
           "the checkpoint of step %d cannot be written: %s; the one before is "
           "still there, run again to go on from it" %
           (step, errors.op_reason(error))) from error
+    # The seconds count from the end: evaluations in between take their time.
+    self._timer.update_last_triggered_step(step)
     if stop and self._together:
       self._together.wanted = True
       return False
@@ -626,8 +628,8 @@ class _CheckpointHook(tf.train.CheckpointSaverHook):
       super().end(session)
 
   def after_create_session(self, session, coord):
-    # Not the class's own: that writes the graph into the event file (10 MB for
-    # six layers) and saves what has just been loaded.
+    # Not the class's own: that writes the graph into the event file and saves
+    # what has just been loaded.
     self._timer.update_last_triggered_step(
         session.run(tf.train.get_global_step()))
 
@@ -688,8 +690,7 @@ class _ReportHook(tf.train.SessionRunHook):
     self._interval = 0.5 if self._tty else 10.0
 
   def begin(self):
-    self._writer = (self._output_dir and
-                    tf.summary.FileWriterCache.get(self._output_dir))
+    self._writer = self._output_dir and summary_writer(self._output_dir)
     self._began = self._last = None
 
   def before_run(self, run_context):
@@ -744,6 +745,13 @@ class _ReportHook(tf.train.SessionRunHook):
   def end(self, session):
     if self._writer:
       self._writer.flush()
+
+
+def summary_writer(directory):
+  """The process's tf.summary.FileWriter of a directory."""
+  # It writes the default graph first, and the model's is 10 MB for six layers.
+  with tf.Graph().as_default():
+    return tf.summary.FileWriterCache.get(directory)
 
 
 def scalar_summary(scalars):

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -270,6 +271,22 @@ def test_checkpoints_by_seconds(records, weights, tmp_path):
         save_checkpoints_secs=0.001, keep_checkpoint_max=9)
   kept = [n for n in os.listdir(str(tmp_path)) if n.endswith(".index")]
   assert len(kept) > 2
+
+
+def test_the_seconds_count_from_the_end_of_a_save(records, weights, tmp_path,
+                                                  monkeypatch):
+  class Slow(tf.train.CheckpointSaverListener):
+
+    def after_save(self, session, global_step_value):
+      saved.append(global_step_value)
+
+  saved, clock = [], time.time
+  monkeypatch.setattr(time, "time", lambda: clock() + 1000 * len(saved))
+  training.train(
+      spec_of(), dataclasses.replace(SPEC, save_checkpoints_steps=2,
+                                     save_checkpoints_secs=500),
+      records, weights, str(tmp_path), listeners=[Slow()])
+  assert saved == [2, 4, 6]
 
 
 def test_a_loss_that_is_not_finite_is_not_saved(records, tmp_path):
