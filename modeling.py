@@ -693,6 +693,7 @@ def _call_adapter(adapter_fn, tensor, suffix):
                          name)
     return getter(name, **kwargs)
 
+  _local.frozen = False  # Whatever it makes is trained.
   before = set(v.name for v in tf.global_variables())
   # No name scope: a tf.Variable's name would hold this scope's twice.
   with tf.variable_scope(tf.get_variable_scope(), auxiliary_name_scope=False,
@@ -1334,6 +1335,8 @@ def _kernel(forward, gradient, inputs):
   """
   if not getattr(_local, "compiled", False):
     return forward.python_function(*inputs)[0]
+  if getattr(_local, "frozen", False):
+    return _output_alone(forward)(*map(tf.convert_to_tensor, inputs))
 
   @tf.custom_gradient
   def kernel(*tensors):
@@ -1351,6 +1354,12 @@ def _compiled(function, *constants):
   """
   return tf.function(functools.partial(function, *constants), autograph=False,
                      jit_compile=True)
+
+
+@functools.lru_cache(maxsize=None)
+def _output_alone(forward):
+  """A `_compiled` function without what only its gradient needs."""
+  return _compiled(lambda *inputs: forward.python_function(*inputs)[0])
 
 
 def _and_of_bias(gradient, bias):
@@ -1385,11 +1394,13 @@ def _get_variable(name, shape, initializer, collection=None):
   """
   in_collections = [collection] if collection else []
   dtype = tf.float32
-  reduced = getattr(_local, "precision", None)
-  if reduced:
+  computed = getattr(_local, "precision", None)
+  if computed:
     full_name = "%s/%s" % (tf.get_variable_scope().name, name)
-    if not reduced.tuning.trains(full_name, in_collections):
-      dtype = reduced.dtype
+    if computed.tuning.trains(full_name, in_collections):
+      _local.frozen = False
+    else:
+      dtype = computed.dtype
   return tf.get_variable(
       name, shape, dtype, initializer,
       collections=[tf.GraphKeys.GLOBAL_VARIABLES] + in_collections)
@@ -1407,23 +1418,28 @@ def precision(dtype, tuning):
   no cast of a frozen weight at any step. What is trained stays float32, and so
   do LayerNorm's statistics, the softmax, the head and the loss.
 
+  Up to the first variable that is trained nothing is kept for a gradient, since
+  none gets there.
+
   Args:
     dtype: tf.float32 or tf.bfloat16.
     tuning: Tuning, which says what is trained.
   """
-  previous = getattr(_local, "precision", None)
-  _local.precision = (None if dtype == tf.float32 else
-                      _Precision(dtype, tuning))
+  previous = getattr(_local, "precision", None), getattr(_local, "frozen", False)
+  # A model is built from its inputs upwards.
+  _local.precision, _local.frozen = _Precision(dtype, tuning), True
   try:
     yield
   finally:
-    _local.precision = previous
+    _local.precision, _local.frozen = previous
 
 
 def _computed(tensor):
   """The tensor, or variable, in the type that the model computes in."""
-  reduced = getattr(_local, "precision", None)
-  return tf.cast(tensor, reduced.dtype) if reduced else tensor
+  computed = getattr(_local, "precision", None)
+  if computed is None or computed.dtype == tf.float32:
+    return tensor
+  return tf.cast(tensor, computed.dtype)
 
 
 def _matmul(a, b, transpose_b=False):

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -700,6 +701,38 @@ def test_compiled_chains_give_the_same_numbers():
   for name, value in plain.items():
     np.testing.assert_allclose(compiled[name], value, rtol=1e-3, atol=2e-5,
                                err_msg=name)
+
+
+@pytest.mark.parametrize("tune,top_n_layers,lowest", [
+    ("adapters", None, -1), ("full", None, -1), ("adapters+head", None, 1),
+    ("top_n", 1, 2), ("head", None, 3)])
+def test_nothing_is_kept_below_what_is_trained(tune, top_n_layers, lowest):
+  """Layers 0 to 2, adapters from 1 on; -1 is the embeddings' LayerNorm."""
+  config = test_util.tiny_config(num_hidden_layers=3)
+  tuning = modeling.Tuning(tune, top_n_layers, 3 if top_n_layers else None)
+
+  def run(*contexts):
+    with test_util.graph() as graph, contextlib.ExitStack() as stack:
+      for context in contexts:
+        stack.enter_context(context)
+      model = test_util.build(
+          config, test_util.tiny_batch(), is_training=True, adapter_layers=[1, 2]
+          if tuning.uses_adapters else None, adapter_fn=functools.partial(
+              modeling.feedforward_adapter, hidden_size=3)
+          if tuning.uses_adapters else None)
+      with test_util.session(scale=0.3) as session:
+        return session.run(model.get_sequence_output()), graph
+
+  plain, _ = run()
+  found, graph = run(modeling.precision(tf.float32, tuning),
+                     modeling.compiled_chains())
+  np.testing.assert_allclose(found, plain, atol=1e-5)
+  kept = set()
+  for op in graph.get_operations():
+    if "PartitionedCall" in op.type and len(op.outputs) > 1:
+      layer = re.search(r"/layer_(\d)/", op.name)
+      kept.add(int(layer.group(1)) if layer else -1)
+  assert kept == set(range(lowest, 3))
 
 
 @pytest.mark.parametrize("function", [modeling.gelu, modeling.gelu_erf])

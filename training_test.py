@@ -218,11 +218,14 @@ def test_initial_values_follow_from_seed_and_name():
 
 
 @pytest.mark.slow
-def test_compiled_chains_change_only_rounding(records, weights, undisturbed,
-                                              tmp_path):
-  compiled = train(spec_of(0.1), records, weights, tmp_path,
-                   compile_chains=True)
-  assert_equal(compiled, undisturbed, atol=2e-4)
+@pytest.mark.parametrize("fields", [
+    {}, dict(tune="adapters+head", adapter_layers=[1])])
+def test_compiled_chains_change_only_rounding(records, weights, tmp_path,
+                                              fields):
+  plain, compiled = [
+      train(spec_of(0.1, **fields), records, weights, tmp_path / str(chains),
+            compile_chains=chains) for chains in (False, True)]
+  assert_equal(compiled, plain, atol=2e-4)
 
 
 @pytest.mark.parametrize("replicas", [
