@@ -263,14 +263,14 @@ def test_a_base_that_is_a_task_checkpoint_itself(files, tmp_path):
 
 
 def test_a_head_that_is_the_bases(files, tmp_path):
-  tasks = []
+  tasks, lines = [], ["the cat"]
   for name in ("a", "b"):
-    base = shutil.copytree(task_of(files, "MRPC"), str(tmp_path / name))
-    files.run("MRPC", tmp_path / name / "out", do_train=True,
+    # It has a head, and BERT as it was.
+    base = shutil.copytree(task_of(files, "CoLA"), str(tmp_path / name))
+    files.run("CoLA", tmp_path / name / "out", do_train=True,
               num_train_epochs=.2, tune="adapters+layer_norm",
               init_checkpoint=base)
     tasks.append(str(tmp_path / name / "out" / "task"))
-  lines = ["the cat\ta dog ran"]
   assert len(predicted(files, lines, init_checkpoint=None,
                        task_checkpoints=tasks[:1])) == 1
   assert "output_" in refused(files, lines=lines, task_checkpoints=tasks[:1])

@@ -240,9 +240,11 @@ def fixture_swept(mrpc, tmp_path):
 
 
 def test_without_a_training_checkpoint_the_task_checkpoint_counts(
-    files, mrpc, swept):
+    files, swept, tmp_path):
   names = ["eval_results.txt", "test_results.tsv"]
-  expected = [lines_of(mrpc, name) for name in names]
+  files.run("MRPC", tmp_path, do_eval=True, do_predict=True,
+            task_checkpoint=os.path.join(swept, "task"))
+  expected = [lines_of(tmp_path, name) for name in names]
   for name in names:
     os.remove(os.path.join(swept, name))
   # As after a kill while it was being replaced.
