@@ -511,13 +511,15 @@ def check_same_run(found, record, what, give, trains=True):
         what, key, there, here, give))
 
 
-def _log_changes(found, record):
-  """Says which of a resumed run's settings are new."""
+def _log_changes(found, record, is_finished):
+  """Says which settings are not those that a run had so far."""
   before = (found or {}).get("schedule", {})
   for key, value in record["schedule"].items():
     if key in before and before[key] != value:
-      logging.warning("this run goes on with %s=%s; so far it was %s", key,
-                      value, before[key])
+      logging.warning(
+          "the run there is finished: %s=%s is not used; it was %s"
+          if is_finished else "this run goes on with %s=%s; so far it was %s",
+          key, value, before[key])
 
 
 def _starting_weights(config, found, record):
@@ -746,11 +748,12 @@ def train(config, setup, found, group):
   logging.info("training: %d examples, %d steps of %d on %d device(s)",
                records.num_examples, num_train_steps, config.train_batch_size,
                group.num_replicas)
-  if group.is_chief and (not found or checkpoints.step_of(
-      checkpoints.newest(config.output_dir)) < num_train_steps):
-    # Only of a run that trains: the record is of what was trained with.
-    _log_changes(found, setup.record)
-    checkpoints.write_run_record(config.output_dir, setup.record)
+  if group.is_chief:
+    is_finished = bool(found) and checkpoints.step_of(
+        checkpoints.newest(config.output_dir)) >= num_train_steps
+    _log_changes(found, setup.record, is_finished)
+    if not is_finished:  # The record is of what was trained with.
+      checkpoints.write_run_record(config.output_dir, setup.record)
   listeners = ([_KeepBest(config, setup, group.alone())]
                if config.save_best and group.is_chief else [])
   for listener in listeners:

@@ -536,6 +536,10 @@ def test_resuming_with_other_settings_says_so(files, tmp_path, caplog):
   assert "goes on with learning_rate=0.001; so far it was 0.01" in text
   assert "goes on with num_train_epochs=0.8; so far it was 0.4" in text
   assert "train_batch_size" not in text
+  files.run("MRPC", tmp_path, do_train=True, learning_rate=1e-4,
+            num_train_epochs=.8)
+  assert "finished: learning_rate=0.0001 is not used; it was 0.001" in (
+      caplog.text)
 
 
 # ---------------------------------------------------------- the command line

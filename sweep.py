@@ -43,6 +43,7 @@ import itertools
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -591,7 +592,7 @@ class _Job(object):
         self.log, "a", encoding="utf-8") as log:
       self._log_start = log.tell()
       log.write("%s %s\n" % (time.strftime("%Y-%m-%d %H:%M:%S"),
-                             " ".join(arguments)))
+                             shlex.join(arguments)))
       log.flush()
       # A session of its own: Ctrl-C reaches the sweep alone, which ends its
       # runs and what they started.
