@@ -161,9 +161,9 @@ def _check_fits(checkpoint, first):
             for one in (checkpoint, first) if key]
   if not values and not checkpoint.model.tuning.trains("", [modeling.HEAD]):
     # Its head is the base's, of which the digest says nothing.
-    values = [("base", one.record["base"]["path"])
-              for one in (checkpoint, first)]
-    values = [] if values[0] == values[1] else values
+    bases = [("base", one.record["base"]["path"])
+             for one in (checkpoint, first)]
+    values = bases if bases[0] != bases[1] else []
   for key in ("init_shared_from", "do_lower_case"):
     if not values and checkpoint.record.get(key) != first.record.get(key):
       values = [(key, one.record.get(key)) for one in (checkpoint, first)]
