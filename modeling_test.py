@@ -16,7 +16,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling
-import test_util
+from adapter_bert import test_util
 
 # ---------------------------------------------------- what scripts may rely on
 

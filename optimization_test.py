@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import optimization
-import test_util
+from adapter_bert import test_util
 
 
 @pytest.fixture(params=[False, True], ids=["reference", "resource"])

@@ -32,18 +32,18 @@ from absl import logging
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import checkpoints
-import cluster
-import distribution
-import errors
-import glue
-import input_pipeline
-import metrics
+from adapter_bert.checkpoints import checkpoints
+from adapter_bert.distributed import cluster
+from adapter_bert.distributed import devices as distribution
+from adapter_bert.base import errors
+from adapter_bert.data import glue
+from adapter_bert.data import input_pipeline
+from adapter_bert.data import metrics
 import modeling
 import optimization
 import tokenization
-import training
-from training import create_model  # pylint: disable=unused-import
+from adapter_bert.training import loop as training
+from adapter_bert.training.loop import create_model  # pylint: disable=unused-import
 
 FLAGS = flags.FLAGS
 

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import checkpoints
-import errors
-import glue
-import input_pipeline
+from adapter_bert.checkpoints import checkpoints
+from adapter_bert.base import errors
+from adapter_bert.data import glue
+from adapter_bert.data import input_pipeline
 import modeling
 import run_classifier
-import sweep
-import test_util
-import training
+from adapter_bert.experiments import sweep
+from adapter_bert import test_util
+from adapter_bert.training import loop as training
 
 training.enable_graph_mode()
 

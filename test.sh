@@ -9,10 +9,22 @@
 #                                    on the oldest TensorFlow supported (Python
 #                                    up to 3.12), in an environment of its own
 set -eu
-root=$(cd "$(dirname "$0")" && pwd -P)
-. "$root/scripts/venv.sh"
+cd "$(dirname "$0")"
+venv=.venv${TENSORFLOW:+-tf$TENSORFLOW}
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+  "${PYTHON:-python3}" -m venv --clear "$venv" || {
+    echo "error: ${PYTHON:-python3} makes no environment: it must be a Python" \
+      "3.10 to 3.13 with its venv module; name another with PYTHON=..." >&2
+    exit 1
+  }
+fi
+# Installed again when setup.py has changed.
+if [ ! "$venv/installed.test" -nt setup.py ]; then
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --editable ".[convert,plot,test]" ${TENSORFLOW:+"tensorflow==$TENSORFLOW"}
+  touch "$venv/installed.test"
+fi
 
-make_venv convert,plot,test
 if [ "${1:-}" = --all ]; then
   shift
 else
@@ -20,5 +32,5 @@ else
   # how the others notice.
   set -- -m 'not slow' -n 2 --dist loadfile "$@"
 fi
-cd "$root"
-exec "$python" -m pytest -q "$@"
+export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
+exec "$venv/bin/python" -m pytest -q "$@"

@@ -26,13 +26,13 @@ from absl import flags
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import count_parameters
-import distribution
-import errors
-import input_pipeline
-import launch_local
+from adapter_bert.experiments import count_parameters
+from adapter_bert.distributed import devices as distribution
+from adapter_bert.base import errors
+from adapter_bert.data import input_pipeline
+from adapter_bert.distributed import launch_local
 import modeling
-import training
+from adapter_bert.training import loop as training
 from benchmarks import batches
 
 FLAGS = flags.FLAGS

@@ -8,16 +8,16 @@ import sys
 import pytest
 import tensorflow.compat.v1 as tf
 
-import cluster
-import count_parameters
-import distribution
-import test_util
-import training
+from adapter_bert.distributed import cluster
+from adapter_bert.experiments import count_parameters
+from adapter_bert.distributed import devices as distribution
+from adapter_bert import test_util
+from adapter_bert.training import loop as training
 from benchmarks import communication
 
 training.enable_graph_mode()
 
-ROOT = os.path.dirname(os.path.abspath(distribution.__file__))
+ROOT = test_util.ROOT
 
 
 @pytest.mark.parametrize("method", communication.METHODS)

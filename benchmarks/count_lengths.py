@@ -13,9 +13,9 @@ import os
 
 from absl import flags
 
-import errors
-import glue
-import input_pipeline
+from adapter_bert.base import errors
+from adapter_bert.data import glue
+from adapter_bert.data import input_pipeline
 import tokenization
 from benchmarks import batches
 

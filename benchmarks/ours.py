@@ -4,9 +4,9 @@ import collections
 
 import tensorflow.compat.v1 as tf
 
-import input_pipeline
+from adapter_bert.data import input_pipeline
 import modeling
-import training
+from adapter_bert.training import loop as training
 
 
 class Subject(object):

@@ -34,7 +34,7 @@ import time
 
 from absl import flags
 
-import errors
+from adapter_bert.base import errors
 from benchmarks import batches
 
 FLAGS = flags.FLAGS

@@ -13,8 +13,8 @@ from benchmarks import batches
 from benchmarks import count_lengths
 from benchmarks import ours
 from benchmarks import train_speed
-import glue
-import test_util
+from adapter_bert.data import glue
+from adapter_bert import test_util
 import tokenization
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -10,7 +10,7 @@ import re
 import subprocess
 import textwrap
 
-import cluster
+from adapter_bert.distributed import cluster
 import run_classifier
 
 HERE = os.path.dirname(os.path.abspath(__file__))

@@ -11,7 +11,7 @@ import re
 
 import pytest
 
-import glue
+from adapter_bert.data import glue
 
 DATA_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentiment")
 SIZES = {"train": 480, "dev": 120, "test": 60}
