@@ -1,0 +1,102 @@
+"""Every command in README.md and docs/ can be typed: its program knows its flags."""
+
+import glob
+import importlib
+import multiprocessing
+import os
+import re
+import shlex
+
+from absl import flags
+import pytest
+
+import setup
+
+ROOT = os.path.dirname(os.path.abspath(setup.__file__))
+PAGES = [os.path.join(ROOT, "README.md")] + sorted(
+    glob.glob(os.path.join(ROOT, "docs", "*.md")))
+
+CONSOLE = dict(line.split(" = ") for line in setup.CONSOLE_SCRIPTS)
+
+
+def commands_of(page):
+  """The commands in a page's sh blocks: lists of words, variables as they are."""
+  with open(page, encoding="utf-8") as reader:
+    blocks = re.findall(r"^```sh\n(.*?)^```", reader.read(), re.M | re.S)
+  lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+  return [shlex.split(line, comments=True) for line in lines]
+
+
+def program_of(words):
+  """(A command's module, its arguments); None for what is no program of ours."""
+  words = [word for i, word in enumerate(words)
+           if not (re.match(r"[A-Z_0-9]+=", word) and
+                   all("=" in before for before in words[:i]))]
+  if not words:
+    return None
+  if words[0] in CONSOLE:
+    return CONSOLE[words[0]].split(":")[0], words[1:]
+  if words[0] != "python":
+    return None
+  if words[1] == "-m":
+    module, arguments = words[2], words[3:]
+  else:
+    module, arguments = words[1].replace(".py", "").replace("/", "."), words[2:]
+  if module.split(".")[0] not in ("run_classifier", "adapter_bert"):
+    return None
+  return module, arguments
+
+
+def our_commands():
+  """A pytest parameter (page, module, arguments) for each command."""
+  found = []
+  for page in PAGES:
+    name = os.path.relpath(page, ROOT)
+    for words in commands_of(page):
+      program = program_of(words)
+      if program and "..." not in program[1]:
+        found.append(pytest.param(
+            *program, id="%s: %s" % (name, " ".join(words)[:60])))
+  return found
+
+
+def parse(module, arguments, errors):
+  """In a process of its own, for flags are defined once in a process."""
+  importlib.import_module(module).define_flags()
+  try:
+    flags.FLAGS([module] + arguments)
+  except flags.Error as error:
+    errors.put(str(error))
+  else:
+    errors.put(None)
+
+
+@pytest.mark.parametrize("module, arguments", our_commands())
+def test_the_program_takes_the_flags(module, arguments):
+  importlib.import_module(module)  # Once, for all processes that are forked.
+  context = multiprocessing.get_context("fork")
+  errors = context.SimpleQueue()
+  process = context.Process(target=parse, args=(module, arguments, errors))
+  process.start()
+  process.join()
+  assert process.exitcode == 0
+  assert errors.get() is None
+
+
+def test_the_pages_have_commands():
+  assert len(our_commands()) >= 8
+
+
+def test_readme_is_one_page():
+  with open(PAGES[0], encoding="utf-8") as reader:
+    assert len(reader.readlines()) <= 150
+
+
+def test_every_link_leads_somewhere():
+  for page in PAGES:
+    with open(page, encoding="utf-8") as reader:
+      targets = re.findall(r"\]\(([^)#]+)[^)]*\)", reader.read())
+    for target in targets:
+      if "://" not in target:
+        path = os.path.join(os.path.dirname(page), target)
+        assert os.path.exists(path), (page, target)
