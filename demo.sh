@@ -38,7 +38,7 @@ install() {
   fi
   if [ ! "$root/.venv/installed.demo" -nt "$root/setup.py" ]; then
     (cd "$root" && "$python" -m pip install --quiet \
-      --disable-pip-version-check --editable ".[convert]") ||
+      --disable-pip-version-check --editable ".[hf]") ||
       die "pip could not install the project (its own words are above)"
     touch "$root/.venv/installed.demo"
   fi

@@ -1,4 +1,4 @@
-"""Installs adapter-bert: `pip install -e .`, or `pip install -e .[convert]`.
+"""Installs adapter-bert: `pip install -e .`, or `pip install -e .[hf]`.
 
 The lists below are plain values, so that setup_test.py can compare them with
 the files beside this one and with what these import.
@@ -31,9 +31,9 @@ CONSOLE_SCRIPTS = [
 ]
 
 EXTRAS = {
-    # Reads Hugging Face weights. Up to 0.4.4 its numpy reader does not know
+    # Reads Hugging Face's weights. Up to 0.4.4 its numpy reader does not know
     # bfloat16.
-    "convert": ["safetensors>=0.4.5"],
+    "hf": ["safetensors>=0.4.5"],
     # Draws the figures that some programs offer.
     "plot": ["matplotlib"],
     # Runs the tests; xdist, two files at a time: half the wait for test.sh.

@@ -3,7 +3,7 @@
     python -m adapter_bert.checkpoints.convert \
         --hf_dir=bert-base-uncased --output_dir=uncased_L-12_H-768_A-12
 
-`--hf_dir` holds config.json, model.safetensors and vocab.txt; `--output_dir`
+`--hf_dir` holds config.json, model.safetensors (or its shards) and vocab.txt; `--output_dir`
 gets bert_config.json, vocab.txt and bert_model.ckpt.*, which run_classifier.py
 takes as --bert_config_file, --vocab_file and --init_checkpoint.
 
@@ -21,7 +21,6 @@ that reads such checkpoints has; MiniLM's outputs then move by up to 6e-3.
 import filecmp
 import json
 import os
-import re
 import shutil
 
 # TensorFlow's C++ side greets at every start; its errors still come through.
@@ -30,11 +29,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # pylint: disable=g-import-not-at-top
 from absl import flags
 from absl import logging
-import numpy as np
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.checkpoints import checkpoints
 from adapter_bert.base import errors
+from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints.foreign import hf_bert
+from adapter_bert.checkpoints.foreign import safetensors_dir
+from adapter_bert.checkpoints.foreign import tables
 import modeling
 
 FLAGS = flags.FLAGS
@@ -51,12 +52,6 @@ ACTIVATIONS = {
     "relu": "relu",
     "tanh": "tanh",
 }
-
-# Tensors that may be in the file though the model has no variable for them.
-IGNORED_TENSORS = re.compile(r"embeddings\.position_ids$|cls\.")
-
-# Stored types that fp32 holds without loss.
-WIDENED_DTYPES = ("F32", "F16", "BF16")
 
 
 def define_flags():
@@ -96,7 +91,7 @@ def convert(hf_dir, output_dir, hidden_act="gelu", overwrite=False):
   config = read_config(os.path.join(hf_dir, "config.json"), hidden_act)
   vocab_file = _existing_file(os.path.join(hf_dir, "vocab.txt"))
   _check_vocab(vocab_file, config)
-  arrays = read_weights(_weights_file(hf_dir), config)
+  arrays = read_weights(hf_dir, config)
 
   temporary = "%s.%d.tmp" % (output_dir, os.getpid())
   with errors.reported():
@@ -196,129 +191,31 @@ def bert_variables(config):
             for variable in tf.trainable_variables()}
 
 
-def hf_name(variable):
-  """The Hugging Face name of a Google variable, without the prefix "bert.".
+def read_weights(hf_dir, config):
+  """The directory's tensors as {Google variable name: float32 array}.
 
-  bert/encoder/layer_3/output/dense/kernel -> encoder.layer.3.output.dense.weight
-  """
-  scope, leaf = variable.split("/", 1)[1].rsplit("/", 1)
-  scope = re.sub(r"\blayer_(\d+)", r"layer.\1", scope).replace("/", ".")
-  leaves = {"kernel": "weight", "gamma": "weight", "beta": "bias",
-            "bias": "bias"}
-  return "%s.%s" % (scope, leaves.get(leaf, leaf + ".weight"))
-
-
-def _is_transposed(variable):
-  """Dense layers: [in, out] here, [out, in] in the file."""
-  return variable.endswith("/kernel")
-
-
-def read_weights(weights_file, config):
-  """The file's tensors as {Google variable name: fp32 array in its shape}.
-
-  Names, shapes and types are all checked before the first tensor is read.
+  Names and shapes are checked before the first tensor is read.
 
   Args:
-    weights_file: path of a safetensors file.
+    hf_dir: str, a directory with model.safetensors or its shards.
     config: modeling.BertConfig.
 
   Raises:
-    errors.InputError: safetensors is not installed, or the file is not this
-      config's BERT, whole and nothing else.
+    errors.InputError: safetensors is not installed, or the directory does not
+      have this config's BERT, whole and nothing else.
   """
-  # An extra: training and evaluating never need it.
-  try:
-    import safetensors  # pylint: disable=import-outside-toplevel
-  except ImportError as error:
-    raise errors.InputError("reading %s needs the package safetensors: "
-                            "pip install safetensors" %
-                            weights_file) from error
-  variables = bert_variables(config)
-  try:
-    reader = safetensors.safe_open(weights_file, framework="np")
-  except safetensors.SafetensorError as error:
-    raise errors.InputError("%s is not a whole safetensors file: %s" %
-                            (weights_file, error)) from error
-  with reader:
-    stored = match_tensors(weights_file, list(reader.keys()), variables)
-    for variable, tensor in sorted(stored.items()):
-      _check_tensor(weights_file, tensor, reader.get_slice(tensor), variable,
-                    variables[variable])
-    return {variable: _load(weights_file, reader, tensor, variable)
-            for variable, tensor in sorted(stored.items())}
-
-
-def match_tensors(weights_file, tensors, variables):
-  """{variable name: name of its tensor in the file}, with no leftovers.
-
-  Args:
-    weights_file: path, for messages.
-    tensors: names in the file, with or without the prefix "bert.", LayerNorm's
-      either weight and bias or, as in old files, gamma and beta.
-    variables: names of the model's variables.
-
-  Raises:
-    errors.InputError: a variable without a tensor, or the reverse.
-  """
-  found = {}
-  for tensor in tensors:
-    name = re.sub(r"^bert\.", "", tensor)
-    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
-    name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
-    if IGNORED_TENSORS.match(name):
-      continue
-    if name in found:
-      raise errors.InputError("%s has both %s and %s, two names of one tensor" %
-                              (weights_file, found[name], tensor))
-    found[name] = tensor
-  wanted = {hf_name(variable): variable for variable in variables}
-  missing = sorted(set(wanted) - set(found))
-  if missing and all(name.startswith("pooler.") for name in missing):
+  tensors = hf_bert.in_order(safetensors_dir.open_dir(hf_dir), hf_dir)
+  pooler = [name for name in ("pooler.dense.bias", "pooler.dense.weight")
+            if name not in tensors]
+  table = hf_bert.table(config)
+  if pooler and any(name in tensors for entry in table.values()
+                    for name in entry.names):
     raise errors.InputError(
         "%s has no pooler (%s); the classifier reads the pooled output, so "
         "this model cannot be used: take one saved with its pooler" %
-        (weights_file, ", ".join(missing)))
-  if missing:
-    raise errors.InputError(
-        "%s lacks %s, which the config's BERT has" %
-        (weights_file, _some(missing)))
-  extra = sorted(found[name] for name in set(found) - set(wanted))
-  if extra:
-    raise errors.InputError(
-        "%s holds %s, for which the config's BERT has no variable" %
-        (weights_file, _some(extra)))
-  return {wanted[name]: tensor for name, tensor in found.items()}
-
-
-def _some(names):
-  """At most three of the names, and how many more there are."""
-  more = len(names) - 3
-  return ", ".join(names[:3]) + (" and %d more" % more if more > 0 else "")
-
-
-def _check_tensor(weights_file, tensor, tensor_slice, variable, shape):
-  """Raises InputError unless the stored tensor has the right shape and type."""
-  expected = tuple(reversed(shape)) if _is_transposed(variable) else shape
-  found = tuple(tensor_slice.get_shape())
-  if found != expected:
-    raise errors.InputError(
-        "%s: %s has shape %s; with the sizes in config.json it is %s" %
-        (weights_file, tensor, list(found), list(expected)))
-  dtype = tensor_slice.get_dtype()
-  if dtype not in WIDENED_DTYPES:
-    raise errors.InputError("%s: %s is stored as %s; only %s are converted" %
-                            (weights_file, tensor, dtype,
-                             ", ".join(WIDENED_DTYPES)))
-
-
-def _load(weights_file, reader, tensor, variable):
-  """One tensor as a contiguous fp32 array in the variable's shape."""
-  # numpy knows bfloat16 only because importing tensorflow taught it.
-  array = reader.get_tensor(tensor).astype(np.float32)
-  if not np.all(np.isfinite(array)):
-    raise errors.InputError("%s: %s holds values that are not finite" %
-                            (weights_file, tensor))
-  return np.ascontiguousarray(array.T if _is_transposed(variable) else array)
+        (hf_dir, ", ".join(pooler)))
+  return tables.apply(table, tensors, hf_bert.IGNORED, hf_dir,
+                      bert_variables(config))
 
 
 def _existing_file(path):
@@ -327,26 +224,6 @@ def _existing_file(path):
         "%s is not there; --hf_dir must hold config.json, model.safetensors "
         "and vocab.txt" % path)
   return path
-
-
-def _weights_file(hf_dir):
-  """The path of model.safetensors, or an InputError that says what to do."""
-  path = os.path.join(hf_dir, "model.safetensors")
-  if os.path.isfile(path):
-    return path
-  if os.path.isfile(path + ".index.json"):
-    raise errors.InputError(
-        "%s holds weights split over several files; save them as one with "
-        "transformers: model.save_pretrained(DIR, max_shard_size=\"100GB\")" %
-        hf_dir)
-  if os.path.isfile(os.path.join(hf_dir, "pytorch_model.bin")):
-    raise errors.InputError(
-        "%s holds only pytorch_model.bin, a pickle, which is never unpickled "
-        "here because that can run any code; get the model's "
-        "model.safetensors, or, if you trust the file, write one with "
-        "transformers: AutoModel.from_pretrained(DIR)"
-        ".save_pretrained(NEW_DIR, safe_serialization=True)" % hf_dir)
-  return _existing_file(path)
 
 
 def _check_vocab(vocab_file, config):
@@ -372,7 +249,7 @@ def _check_output_dir(output_dir):
   if others:
     raise errors.InputError(
         "--output_dir=%s already holds other files (%s); choose a new or empty "
-        "directory" % (output_dir, _some(others)))
+        "directory" % (output_dir, tables.some(others)))
 
 
 def _move_into_place(temporary, output_dir, overwrite):
