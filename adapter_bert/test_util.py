@@ -8,6 +8,9 @@ skipped where they are not set:
   ADAPTER_BERT_GOLDEN  further outputs of the reference
   BERT_BASE_DIR        BERT weights as a Google checkpoint
   GLUE_DIR             the GLUE tasks' .tsv files
+
+ADAPTER_BERT_SEQUENCE_GOLDEN, if it is set, is read in place of
+testdata/sequence_models: the same models and outputs in other sizes.
 """
 
 import collections
@@ -39,6 +42,21 @@ def golden(name):
     facts = json.load(reader)
   with np.load(prefix + ".npz") as arrays:
     return Golden(dict(arrays), facts, prefix + ".ckpt")
+
+
+def sequence_golden(name):
+  """The numbers of a model in testdata/sequence_models, as a Golden.
+
+  Its `checkpoint` is the directory, as Hugging Face's libraries write one:
+  config.json and model.safetensors.
+  """
+  parent = (os.environ.get("ADAPTER_BERT_SEQUENCE_GOLDEN") or
+            os.path.join(TESTDATA, "sequence_models"))
+  directory = os.path.join(parent, name)
+  with open(os.path.join(directory, "golden.json"), encoding="utf-8") as reader:
+    facts = json.load(reader)
+  with np.load(os.path.join(directory, "golden.npz")) as arrays:
+    return Golden(dict(arrays), facts, directory)
 
 
 def external(variable, *parts):
