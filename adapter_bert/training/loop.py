@@ -1,10 +1,10 @@
-"""Training, evaluation and prediction of a classifier on BERT with adapters.
+"""Training, evaluation and prediction of any model that specs.py describes.
 
 Graph mode on a `tf.distribute` strategy, TensorFlow's own session, saver and
 hooks; one training step for one device, several, and several processes. No
 flags: run_classifier.py, the tests and the benchmarks call this.
 
-    model = ModelSpec(config, num_labels=2)
+    model = specs.ClassifierSpec(config, num_labels=2)
     train(model, TrainSpec(num_train_steps=100), records, weights, output_dir)
     result = predict(model, records, Weights.open(output_dir))
 
@@ -21,10 +21,10 @@ and started again ends as if nothing had happened.
 import contextlib
 import copy
 import dataclasses
-import functools
 import sys
 import time
-from typing import Any, Callable, Optional, Sequence
+import types
+from typing import Any, Sequence
 import zlib
 
 from absl import logging
@@ -34,13 +34,17 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.checkpoints import checkpoints
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.training import specs
 import modeling
 import optimization
 
 
-PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
+# Here until their callers take them from specs.
+PRECISIONS = specs.PRECISIONS
+ModelSpec = specs.ClassifierSpec
+create_model = specs.create_model
+describe_model = specs.describe_model
+model_from_record = specs.model_from_record
 
 
 def enable_graph_mode():
@@ -50,109 +54,6 @@ def enable_graph_mode():
 
 
 # ----------------------------------------------------------------- the specs
-
-
-@dataclasses.dataclass
-class ModelSpec(object):
-  """What is built: a BERT, its adapters and the head.
-
-  bert_config: modeling.BertConfig.
-  num_labels: int; the head's outputs.
-  is_regression: one score with a squared error in the place of classes.
-  adapter_size: int, m; adapter_init_scale: float (Houlsby et al., section 2.1).
-  adapter_layers: indices of the layers with adapters; None: all.
-  adapter_fn: an adapter of one's own, in the place of the bottleneck.
-  tune, top_n_layers: what is trained, see modeling.Tuning.
-  precision: "float32" or "bfloat16", see modeling.precision.
-  head_dropout_prob: float, dropout before the head while training.
-  """
-  bert_config: modeling.BertConfig
-  num_labels: int
-  is_regression: bool = False
-  adapter_size: int = 64
-  adapter_init_scale: float = 1e-3
-  adapter_layers: Optional[Sequence[int]] = None
-  adapter_fn: Optional[Callable[[Any], Any]] = None
-  tune: str = "adapters"
-  top_n_layers: Optional[int] = None
-  precision: str = "float32"
-  head_dropout_prob: float = modeling.HEAD_DROPOUT
-
-  @property
-  def tuning(self):
-    return modeling.Tuning(self.tune, self.top_n_layers,
-                           self.bert_config.num_hidden_layers)
-
-  def get_adapter_fn(self):
-    """The adapter to build, or None where the method has none."""
-    if not self.tuning.uses_adapters:
-      return None
-    return self.adapter_fn or functools.partial(
-        modeling.feedforward_adapter, hidden_size=self.adapter_size,
-        init_scale=self.adapter_init_scale)
-
-
-def describe_model(model):
-  """What run.json records of a ModelSpec; `model_from_record` reads it."""
-  config = model.bert_config
-  defaults = {key: getattr(config, key) for key in (
-      "embedding_size", "share_parameter_across_layers", "layers_per_group",
-      "share_adapters", "ln_type")}
-  return {
-      "bert_config": dict(defaults, **config.to_dict()),
-      "num_labels": model.num_labels,
-      "adapter_size": (model.adapter_size if model.tuning.uses_adapters
-                       else None),
-      "adapter_layers": model.adapter_layers,
-      "tune": model.tune,
-      "top_n_layers": model.top_n_layers,
-  }
-
-
-def model_from_record(record, where, precision=None):
-  """The task and the model of a run, or of its task checkpoint.
-
-  Args:
-    record: what checkpoints.read_run_record gave.
-    where: str, the checkpoint, for messages.
-    precision: one of PRECISIONS; None: the one that it was trained in.
-
-  Returns: (glue.Task, ModelSpec).
-
-  Raises: InputError, one line, if there is no record or it cannot be used.
-  """
-  if record is None:
-    raise errors.InputError(
-        "%s: has no %s beside it, which says what task and model it is; give "
-        "a run's output_dir, or the task/ or best/ in it" %
-        (where, checkpoints.RUN_RECORD))
-  where = "%s: its %s" % (where, checkpoints.RUN_RECORD)
-  try:
-    task = glue.task_from_dict(record["task"], where)
-    model = ModelSpec(
-        bert_config=modeling.BertConfig.from_dict(record["bert_config"]),
-        num_labels=task.num_labels, is_regression=task.is_regression,
-        adapter_size=record["adapter_size"],
-        adapter_layers=record["adapter_layers"], tune=record["tune"],
-        top_n_layers=record["top_n_layers"],
-        precision=precision or record["schedule"]["precision"])
-    uses_adapters = model.tuning.uses_adapters
-    num_labels = record["num_labels"]
-  except KeyError as error:
-    raise errors.InputError("%s has no %s" % (where, error)) from error
-  except errors.InputError:
-    raise
-  except (TypeError, ValueError) as error:
-    raise errors.InputError("%s: %s" % (where, error)) from error
-  if num_labels != task.num_labels:
-    raise errors.InputError(
-        "%s: the head has %s outputs, and the task %s %d" %
-        (where, num_labels, task.display_name, task.num_labels))
-  size = model.adapter_size
-  if uses_adapters and not (isinstance(size, int) and size >= 1):
-    raise errors.InputError("%s: adapter_size is %r, and must be at least 1" %
-                            (where, size))
-  return task, model
 
 
 @dataclasses.dataclass
@@ -180,79 +81,21 @@ class TrainSpec(object):
   compile_chains: bool = True
 
 
-@dataclasses.dataclass
-class Predictions(object):
-  """Of n examples, in the order of the file.
+class Predictions(types.SimpleNamespace):
+  """Of n examples, in the order of the file: an array for each name.
 
-  outputs: float32 [n, num_labels], class probabilities, or scores [n, 1].
-  labels: int32 or float32 [n].
-  losses: float32 [n].
+  The model's predictions, each [n, ...], under their own names; losses, float32
+  [n]; and weights, float32 [n], of a model whose losses have them.
   """
-  outputs: np.ndarray
-  labels: np.ndarray
-  losses: np.ndarray
 
 
 # ----------------------------------------------------------------- the graph
 
 
-def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
-                 labels, num_labels, use_one_hot_embeddings,
-                 adapter_fn="feedforward_adapter", adapter_layers=None,
-                 is_regression=False,
-                 head_dropout_prob=modeling.HEAD_DROPOUT, skip_padding=False):
-  """BERT with a head, and its loss.
-
-  Args:
-    bert_config: modeling.BertConfig.
-    is_training: bool.
-    input_ids, input_mask, segment_ids: int32 [B, S].
-    labels: int32 [B]; float32 [B] for a regression.
-    num_labels: int.
-    use_one_hot_embeddings: bool, see modeling.BertModel.
-    adapter_fn, adapter_layers, skip_padding: see modeling.BertModel.
-    is_regression: bool; squared error in the place of cross-entropy.
-    head_dropout_prob: float, the probability of dropping before the head.
-
-  Returns: (loss, float scalar, the mean over the batch; per_example_loss, float
-    [B]; logits, float [B, num_labels]; probabilities, the same shape, equal to
-    the logits for a regression).
-  """
-  model = modeling.BertModel(
-      config=bert_config,
-      is_training=is_training,
-      input_ids=input_ids,
-      input_mask=input_mask,
-      token_type_ids=segment_ids,
-      use_one_hot_embeddings=use_one_hot_embeddings,
-      adapter_fn=adapter_fn,
-      adapter_layers=adapter_layers,
-      skip_padding=skip_padding)
-  logits = modeling.classifier_head(model.get_pooled_output(), num_labels,
-                                    is_training, head_dropout_prob)
-  if is_regression:
-    probabilities = logits
-    per_example_loss = tf.square(tf.squeeze(logits, -1) - labels)
-  else:
-    probabilities = tf.nn.softmax(logits)
-    per_example_loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=labels, logits=logits)
-  loss = tf.reduce_mean(per_example_loss)
-  return loss, per_example_loss, logits, probabilities
-
-
 def build(model, is_training, batch):
-  """create_model for a ModelSpec and a batch of input_pipeline.
-
-  Returns: what create_model does.
-  """
-  with modeling.precision(PRECISIONS[model.precision], model.tuning):
-    return create_model(
-        model.bert_config, is_training, batch["input_ids"], batch["input_mask"],
-        batch["segment_ids"], batch["label_ids"], model.num_labels,
-        use_one_hot_embeddings=False, adapter_fn=model.get_adapter_fn(),
-        adapter_layers=model.adapter_layers, is_regression=model.is_regression,
-        head_dropout_prob=model.head_dropout_prob, skip_padding=is_training)
+  """(None, losses, None, outputs) of a ClassifierSpec's `build`."""
+  outputs = model.build(is_training, batch)
+  return None, outputs.losses, None, outputs.predictions["outputs"]
 
 
 def _seeded_variables(seed):
@@ -318,11 +161,6 @@ def _cut(dataset, parts):
   return dataset.flat_map(cut).map(shaped)
 
 
-def _longest(records, model):
-  """The max_seq_length of a RecordSet's batches for a ModelSpec."""
-  return min(records.max_length, model.bert_config.max_position_embeddings)
-
-
 def _replica_id():
   return tf.distribute.get_replica_context().replica_id_in_sync_group
 
@@ -364,9 +202,9 @@ def train(model, spec, records, weights, output_dir, group=None,
   there are none (weights is None) are they saved too.
 
   Args:
-    model: ModelSpec.
+    model: specs.ModelSpec.
     spec: TrainSpec.
-    records: input_pipeline.RecordSet.
+    records: the examples, of the kind that the model's datasets take.
     weights: checkpoints.Weights that the run starts from, or None for random
       ones.
     output_dir: str; of several processes only the chief writes to it.
@@ -392,7 +230,7 @@ def train(model, spec, records, weights, output_dir, group=None,
   with tf.Graph().as_default(), group.strategy.scope():
     dataset = _train_dataset(model, spec, records, group, start_step)
     graph = train_graph(model, spec, dataset, group.strategy)
-    scaffold, saved = _scaffold(graph, weights, model.bert_config, spec,
+    scaffold, saved = _scaffold(graph, weights, model.config, spec,
                                 init_shared_from)
     if latest:
       _check_resumable(latest, saved)
@@ -438,11 +276,10 @@ def _not_finite(what, step, spec):
 
 def _train_dataset(model, spec, records, group, start_step):
   """This process's rows of the batches from `start_step` on."""
-  return input_pipeline.train_dataset(
-      records, spec.batch_size, _longest(records, model), spec.seed,
-      start_step=start_step, bucket_window=spec.bucket_window,
-      row_multiple=group.num_replicas, worker_index=group.rank,
-      num_workers=group.num_workers)
+  return model.train_dataset(
+      records, spec.batch_size, spec.seed, start_step=start_step,
+      bucket_window=spec.bucket_window, row_multiple=group.num_replicas,
+      worker_index=group.rank, num_workers=group.num_workers)
 
 
 def _hooks(graph, spec, group, scaffold, output_dir, listeners):
@@ -481,10 +318,9 @@ def train_graph(model, spec, dataset, strategy):
   """Builds the graph of a training step.
 
   Args:
-    model: ModelSpec.
+    model: specs.ModelSpec.
     spec: TrainSpec.
-    dataset: tf.data.Dataset of batches, as input_pipeline.train_dataset's; this
-      process's rows of them.
+    dataset: what model.train_dataset gave, this process's rows.
     strategy: tf.distribute.Strategy, whose scope is open.
 
   Returns: TrainGraph.
@@ -497,10 +333,8 @@ def train_graph(model, spec, dataset, strategy):
     with _seeded_variables(spec.seed), modeling.stateless_dropout(
         spec.seed, step, _replica_id()), modeling.compiled_chains(
             spec.compile_chains):
-      _, per_example_loss, _, _ = build(model, True, batch)
-    # Over the global batch: the replicas' shares add up to its mean.
-    loss = tf.reduce_sum(per_example_loss * batch["example_weights"])
-    loss /= spec.batch_size
+      outputs = model.build(True, batch)
+    loss = _share_of_loss(outputs, batch, spec.batch_size)
     train_op = optimization.create_optimizer(
         loss, spec.learning_rate, spec.num_train_steps, spec.num_warmup_steps,
         use_tpu=False, tvars=model.tuning.variables())
@@ -519,6 +353,30 @@ def train_graph(model, spec, dataset, strategy):
       train_op=tf.group(loss, rate), loss=loss, learning_rate=rate,
       global_step=global_step, wants_stop=wants_stop, stops=stops,
       variables=_model_variables(), trained=trained, start_data=start_data)
+
+
+def _share_of_loss(outputs, batch, batch_size):
+  """This replica's share of the global batch's loss: the shares add up to it.
+
+  Args:
+    outputs: specs.Outputs.
+    batch: dict of tensors, this replica's rows.
+    batch_size: int, examples in the global batch.
+
+  Returns: float32 scalar.
+  """
+  weights = batch["example_weights"]
+  if outputs.weights is None:
+    return tf.reduce_sum(outputs.losses * weights) / batch_size
+  weights *= outputs.weights
+  total = tf.reduce_sum(weights)
+  if tf.distribute.has_strategy():
+    # Not the context's all_reduce: its gradient function looks for variables,
+    # and does not find those of a second replica.
+    total = tf.distribute.get_replica_context().merge_call(
+        lambda strategy, x: strategy.extended.reduce_to(
+            tf.distribute.ReduceOp.SUM, x, destinations=x), args=(total,))
+  return tf.reduce_sum(outputs.losses * weights) / total
 
 
 def _scaffold(graph, weights, config, spec, init_shared_from):
@@ -788,8 +646,8 @@ def predictor(model, records, weights, batch_size=32, group=None, seed=0,
   """Inside, a model with its weights that can run over a record set often.
 
   Args:
-    model: ModelSpec.
-    records: input_pipeline.RecordSet.
+    model: specs.ModelSpec.
+    records: the examples, of the kind that the model's datasets take.
     weights: checkpoints.Weights with all of the model's variables. Adapters and
       head may be missing; they are then new, and useless: it says so.
     batch_size: int; results do not depend on it.
@@ -803,25 +661,28 @@ def predictor(model, records, weights, batch_size=32, group=None, seed=0,
   group = group or distribution.one_device()
   strategy = group.local  # Each process predicts its rows, without the others.
   with tf.Graph().as_default(), strategy.scope():
-    dataset = input_pipeline.eval_dataset(
-        records, batch_size, _longest(records, model),
+    dataset = model.eval_dataset(
+        records, batch_size,
         row_multiple=strategy.num_replicas_in_sync * group.num_workers,
         worker_index=group.rank, num_workers=group.num_workers)
 
     def step_fn(batch):
       with _seeded_variables(seed):
-        _, losses, _, probabilities = build(model, False, batch)
-      return {"outputs": probabilities, "labels": batch["label_ids"],
-              "losses": losses, "index": batch["example_index"]}
+        outputs = model.build(False, batch)
+      collected = dict(outputs.predictions, losses=outputs.losses,
+                       index=batch["example_index"])
+      if outputs.weights is not None:
+        collected["weights"] = outputs.weights
+      return collected
 
     replicas, start_data = _per_replica(strategy, dataset, step_fn)
     outputs = {
         name: tf.concat(strategy.experimental_local_results(value), axis=0)
         for name, value in replicas.items()}
     variables = _model_variables()
-    found = checkpoints.match(variables, weights, model.bert_config,
+    found = checkpoints.match(variables, weights, model.config,
                               init_shared_from)
-    _check_new(found.new, weights, model)
+    _check_new(found.new, weights)
     init = [tf.variables_initializer(variables)]
     with tf.control_dependencies(init):
       load = checkpoints.load_ops(variables, found, weights)
@@ -841,19 +702,21 @@ def predictor(model, records, weights, batch_size=32, group=None, seed=0,
       yield run
 
 
-def _check_head(names, weights, model):
+def _check_head(names, weights):
   """Raises InputError if one of the new variables is another task's head."""
+  sizes = {v.op.name: v.shape.as_list()[0] for v in _model_variables()
+           if v.shape.rank}
   for name in names:
     if name in weights.shapes:
       raise errors.InputError(
           "%s: %s has shape %s: it is the head of another task, and this one "
           "has %d outputs" % (weights, name, weights.shapes[name],
-                              model.num_labels))
+                              sizes[name]))
 
 
-def _check_new(names, weights, model):
+def _check_new(names, weights):
   """Warns of variables that `weights` lacks, refuses another task's head."""
-  _check_head(names, weights, model)
+  _check_head(names, weights)
   if names:
     logging.warning(
         "%s lacks %d variables (%s, ...): what is computed with them is "
@@ -864,7 +727,7 @@ def export(model, weights, prefix, init_shared_from=None):
   """Writes a model as one complete checkpoint.
 
   Args:
-    model: ModelSpec.
+    model: specs.ModelSpec.
     weights: checkpoints.Weights with all of its variables.
     prefix: str, the checkpoint to write.
     init_shared_from: see checkpoints.match.
@@ -872,13 +735,10 @@ def export(model, weights, prefix, init_shared_from=None):
   Raises: InputError if some of them are not there.
   """
   with tf.Graph().as_default():
-    ids = tf.zeros([1, 2], tf.int32)
-    labels = tf.zeros([1], tf.float32 if model.is_regression else tf.int32)
-    build(model, False, {"input_ids": ids, "input_mask": ids,
-                         "segment_ids": ids, "label_ids": labels})
-    found = checkpoints.match(_model_variables(), weights, model.bert_config,
+    model.build(False, model.empty_batch())
+    found = checkpoints.match(_model_variables(), weights, model.config,
                               init_shared_from)
-  _check_head(found.new, weights, model)
+    _check_head(found.new, weights)
   if found.new:
     raise errors.InputError(
         "%s lacks %d of the model's variables (%s, ...), so it is no whole "

@@ -323,14 +323,14 @@ def test_what_is_bfloat16():
   model = spec_of(0.1, precision="bfloat16")
   batch = test_util.tiny_batch()
   with tf.Graph().as_default() as graph:
-    loss, _, _, _ = training.build(model, True, {
+    losses = model.build(True, {
         "input_ids": tf.constant(batch["input_ids"]),
         "input_mask": tf.constant(batch["input_mask"]),
         "segment_ids": tf.constant(batch["token_type_ids"]),
-        "label_ids": tf.constant(batch["label_ids"]) % 2})
+        "label_ids": tf.constant(batch["label_ids"]) % 2}).losses
     trained = model.tuning.variables()
     frozen = set(tf.global_variables()) - set(trained)
-  assert loss.dtype == tf.float32
+  assert losses.dtype == tf.float32
   assert {v.dtype.base_dtype for v in frozen} == {tf.bfloat16}
   assert {v.dtype.base_dtype for v in trained} == {tf.float32}
   types = collections.defaultdict(set)

@@ -1,0 +1,300 @@
+"""What the loop knows of a model, and the classifier on BERT as one such model.
+
+The loop and the evaluation see batches, a loss for each example, and
+predictions; `ModelSpec` is all that they ask of a model. Another kind of model
+is another class with the same few methods:
+
+    class MySpec(specs.ModelSpec):
+      config, tuning, precision = ...
+
+      def build(self, is_training, batch, ops=None):
+        ...
+        return specs.Outputs(losses, predictions)
+"""
+
+import dataclasses
+import functools
+from typing import Any, Callable, Dict, Optional, Sequence
+
+import tensorflow.compat.v1 as tf
+
+from adapter_bert.base import errors
+from adapter_bert.checkpoints import checkpoints
+from adapter_bert.data import glue
+from adapter_bert.data import input_pipeline
+import modeling
+
+PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
+
+
+# -------------------------------------------------------------- the interface
+
+
+@dataclasses.dataclass
+class Outputs(object):
+  """What a model makes of a batch of B examples.
+
+  losses: float32 [B], each example's loss.
+  predictions: dict of name -> tensor [B, ...]. What evaluation collects, the
+    labels too, if there are any; one name has one shape behind the first axis
+    in all batches. Without "losses" and "weights", which are here.
+  weights: float32 [B], how much each example counts in a mean over examples,
+    such as its number of target tokens where losses are means over those; None:
+    all count alike.
+  """
+  losses: Any
+  predictions: Dict[str, Any]
+  weights: Optional[Any] = None
+
+
+class ModelSpec(object):
+  """A model with its method of tuning, as the loop and the evaluation know it.
+
+  Attributes:
+    config: the sizes of the model, such as a modeling.BertConfig.
+    tuning: what is trained, see modeling.Tuning.
+    precision: a key of PRECISIONS.
+  """
+
+  def build(self, is_training, batch, ops=None):
+    """Builds the model on a batch, in the open variable scope.
+
+    Called once for each replica, inside the function that strategy.run calls.
+
+    Args:
+      is_training: bool.
+      batch: dict of tensors [B, ...], of the names that the spec's own datasets
+        give them.
+      ops: the arithmetic of a layer and its dropout; None: modeling's own.
+
+    Returns: Outputs.
+    """
+    raise NotImplementedError
+
+  def train_dataset(self, records, batch_size, seed, **options):
+    """The endless tf.data.Dataset of training batches, dicts of tensors.
+
+    A batch's "example_weights", float32 [B], are 1, or 0 for a row that only
+    fills up the batch.
+
+    Args:
+      records: the examples, with `num_examples`.
+      batch_size: int, examples in a batch of all processes together.
+      seed: int; the batches are a function of it and of their number.
+      **options: start_step, bucket_window, row_multiple, worker_index and
+        num_workers, as of input_pipeline.train_dataset.
+    """
+    raise NotImplementedError
+
+  def eval_dataset(self, records, batch_size, **options):
+    """The tf.data.Dataset that has each example once.
+
+    A batch's "example_index", int64 [B], is the place in the file, -1 for a row
+    that only fills up the batch.
+
+    Args:
+      records, batch_size: as above.
+      **options: row_multiple, worker_index and num_workers, as of
+        input_pipeline.eval_dataset.
+    """
+    raise NotImplementedError
+
+  def empty_batch(self):
+    """A small batch of constants, on which `build` makes every variable."""
+    raise NotImplementedError
+
+
+# ------------------------------------------------------- a classifier on BERT
+
+
+@dataclasses.dataclass
+class ClassifierSpec(ModelSpec):
+  """A BERT, its adapters and a head with a score for each class.
+
+  The predictions are "outputs", float32 [B, num_labels], the probabilities of
+  the classes, or scores [B, 1] for a regression; and "labels", int32 or float32
+  [B].
+
+  bert_config: modeling.BertConfig.
+  num_labels: int; the head's outputs.
+  is_regression: one score with a squared error in the place of classes.
+  adapter_size: int, m; adapter_init_scale: float (Houlsby et al., section 2.1).
+  adapter_layers: indices of the layers with adapters; None: all.
+  adapter_fn: an adapter of one's own, in the place of the bottleneck.
+  tune, top_n_layers: what is trained, see modeling.Tuning.
+  precision: "float32" or "bfloat16", see modeling.precision.
+  head_dropout_prob: float, dropout before the head while training.
+  """
+  bert_config: modeling.BertConfig
+  num_labels: int
+  is_regression: bool = False
+  adapter_size: int = 64
+  adapter_init_scale: float = 1e-3
+  adapter_layers: Optional[Sequence[int]] = None
+  adapter_fn: Optional[Callable[[Any], Any]] = None
+  tune: str = "adapters"
+  top_n_layers: Optional[int] = None
+  precision: str = "float32"
+  head_dropout_prob: float = modeling.HEAD_DROPOUT
+
+  @property
+  def config(self):
+    return self.bert_config
+
+  @property
+  def tuning(self):
+    return modeling.Tuning(self.tune, self.top_n_layers,
+                           self.bert_config.num_hidden_layers)
+
+  def get_adapter_fn(self):
+    """The adapter to build, or None where the method has none."""
+    if not self.tuning.uses_adapters:
+      return None
+    return self.adapter_fn or functools.partial(
+        modeling.feedforward_adapter, hidden_size=self.adapter_size,
+        init_scale=self.adapter_init_scale)
+
+  def build(self, is_training, batch, ops=None):
+    """See ModelSpec; the batch is one of input_pipeline's."""
+    with modeling.precision(PRECISIONS[self.precision], self.tuning):
+      _, losses, _, probabilities = create_model(
+          self.bert_config, is_training, batch["input_ids"],
+          batch["input_mask"], batch["segment_ids"], batch["label_ids"],
+          self.num_labels, use_one_hot_embeddings=False,
+          adapter_fn=self.get_adapter_fn(), adapter_layers=self.adapter_layers,
+          is_regression=self.is_regression,
+          head_dropout_prob=self.head_dropout_prob, skip_padding=is_training)
+    return Outputs(losses, {"outputs": probabilities,
+                            "labels": batch["label_ids"]})
+
+  def train_dataset(self, records, batch_size, seed, **options):
+    """See ModelSpec; `records` is an input_pipeline.RecordSet."""
+    return input_pipeline.train_dataset(
+        records, batch_size, self._longest(records), seed, **options)
+
+  def eval_dataset(self, records, batch_size, **options):
+    """See ModelSpec; `records` is an input_pipeline.RecordSet."""
+    return input_pipeline.eval_dataset(records, batch_size,
+                                       self._longest(records), **options)
+
+  def _longest(self, records):
+    """The max_seq_length of a RecordSet's batches."""
+    return min(records.max_length, self.bert_config.max_position_embeddings)
+
+  def empty_batch(self):
+    """See ModelSpec."""
+    ids = tf.zeros([1, 2], tf.int32)
+    labels = tf.zeros([1], tf.float32 if self.is_regression else tf.int32)
+    return {"input_ids": ids, "input_mask": ids, "segment_ids": ids,
+            "label_ids": labels}
+
+
+def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
+                 labels, num_labels, use_one_hot_embeddings,
+                 adapter_fn="feedforward_adapter", adapter_layers=None,
+                 is_regression=False,
+                 head_dropout_prob=modeling.HEAD_DROPOUT, skip_padding=False):
+  """BERT with a head, and its loss.
+
+  Args:
+    bert_config: modeling.BertConfig.
+    is_training: bool.
+    input_ids, input_mask, segment_ids: int32 [B, S].
+    labels: int32 [B]; float32 [B] for a regression.
+    num_labels: int.
+    use_one_hot_embeddings: bool, see modeling.BertModel.
+    adapter_fn, adapter_layers, skip_padding: see modeling.BertModel.
+    is_regression: bool; squared error in the place of cross-entropy.
+    head_dropout_prob: float, the probability of dropping before the head.
+
+  Returns: (loss, float scalar, the mean over the batch; per_example_loss, float
+    [B]; logits, float [B, num_labels]; probabilities, the same shape, equal to
+    the logits for a regression).
+  """
+  model = modeling.BertModel(
+      config=bert_config,
+      is_training=is_training,
+      input_ids=input_ids,
+      input_mask=input_mask,
+      token_type_ids=segment_ids,
+      use_one_hot_embeddings=use_one_hot_embeddings,
+      adapter_fn=adapter_fn,
+      adapter_layers=adapter_layers,
+      skip_padding=skip_padding)
+  logits = modeling.classifier_head(model.get_pooled_output(), num_labels,
+                                    is_training, head_dropout_prob)
+  if is_regression:
+    probabilities = logits
+    per_example_loss = tf.square(tf.squeeze(logits, -1) - labels)
+  else:
+    probabilities = tf.nn.softmax(logits)
+    per_example_loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=labels, logits=logits)
+  loss = tf.reduce_mean(per_example_loss)
+  return loss, per_example_loss, logits, probabilities
+
+
+# ------------------------------------------------------ a classifier's run.json
+
+
+def describe_model(model):
+  """What run.json records of a ClassifierSpec; `model_from_record` reads it."""
+  config = model.bert_config
+  defaults = {key: getattr(config, key) for key in (
+      "embedding_size", "share_parameter_across_layers", "layers_per_group",
+      "share_adapters", "ln_type")}
+  return {
+      "bert_config": dict(defaults, **config.to_dict()),
+      "num_labels": model.num_labels,
+      "adapter_size": (model.adapter_size if model.tuning.uses_adapters
+                       else None),
+      "adapter_layers": model.adapter_layers,
+      "tune": model.tune,
+      "top_n_layers": model.top_n_layers,
+  }
+
+
+def model_from_record(record, where, precision=None):
+  """The task and the model of a run, or of its task checkpoint.
+
+  Args:
+    record: what checkpoints.read_run_record gave.
+    where: str, the checkpoint, for messages.
+    precision: one of PRECISIONS; None: the one that it was trained in.
+
+  Returns: (glue.Task, ClassifierSpec).
+
+  Raises: InputError, one line, if there is no record or it cannot be used.
+  """
+  if record is None:
+    raise errors.InputError(
+        "%s: has no %s beside it, which says what task and model it is; give "
+        "a run's output_dir, or the task/ or best/ in it" %
+        (where, checkpoints.RUN_RECORD))
+  where = "%s: its %s" % (where, checkpoints.RUN_RECORD)
+  try:
+    task = glue.task_from_dict(record["task"], where)
+    model = ClassifierSpec(
+        bert_config=modeling.BertConfig.from_dict(record["bert_config"]),
+        num_labels=task.num_labels, is_regression=task.is_regression,
+        adapter_size=record["adapter_size"],
+        adapter_layers=record["adapter_layers"], tune=record["tune"],
+        top_n_layers=record["top_n_layers"],
+        precision=precision or record["schedule"]["precision"])
+    uses_adapters = model.tuning.uses_adapters
+    num_labels = record["num_labels"]
+  except KeyError as error:
+    raise errors.InputError("%s has no %s" % (where, error)) from error
+  except errors.InputError:
+    raise
+  except (TypeError, ValueError) as error:
+    raise errors.InputError("%s: %s" % (where, error)) from error
+  if num_labels != task.num_labels:
+    raise errors.InputError(
+        "%s: the head has %s outputs, and the task %s %d" %
+        (where, num_labels, task.display_name, task.num_labels))
+  size = model.adapter_size
+  if uses_adapters and not (isinstance(size, int) and size >= 1):
+    raise errors.InputError("%s: adapter_size is %r, and must be at least 1" %
+                            (where, size))
+  return task, model
