@@ -12,6 +12,7 @@ the work. Why chunks are safe to tokenize alone is said at `_chunks`.
 Wrong input raises ValueError with one line that says what to do.
 """
 
+import hashlib
 import re
 import unicodedata
 
@@ -19,6 +20,9 @@ UNKNOWN_TOKEN = "[UNK]"
 # Every input needs these. [PAD] is not among them: padding is id 0 behind a
 # mask, whatever token has that id.
 _NEEDED_TOKENS = (UNKNOWN_TOKEN, "[CLS]", "[SEP]")
+
+# A longer word is unknown as a whole. Google's number; Hugging Face's is 100.
+MAX_INPUT_CHARS_PER_WORD = 200
 
 # A memo holds at most this many entries, of keys no longer than this; an entry
 # takes some 300 bytes, so a full memo takes about 40 MB.
@@ -94,7 +98,8 @@ def load_vocab(vocab_file):
   """Reads a vocabulary, one token per line, the id being the line's number.
 
   White space around a token is not part of it. A token that stands twice has
-  its last id, as in BERT (published vocabularies do have such lines).
+  its last id, as in BERT (published vocabularies do have such lines). Blank
+  lines at the end are no tokens.
 
   Args:
     vocab_file: path of a UTF-8 text file.
@@ -105,12 +110,12 @@ def load_vocab(vocab_file):
   Raises:
     ValueError: the file cannot be read, is not UTF-8 or is empty.
   """
-  vocab = {}
+  tokens = []
   try:
     # Binary, so that lines end at "\n" only and a bad byte's line is known.
     with open(vocab_file, "rb") as lines:
-      for index, line in enumerate(lines):
-        vocab[line.decode("utf-8").strip()] = index
+      for line in lines:
+        tokens.append(line.decode("utf-8").strip())
   except OSError as error:
     raise ValueError("cannot read the vocabulary %s: %s; --vocab_file is the "
                      "vocab.txt that came with the model"
@@ -119,11 +124,35 @@ def load_vocab(vocab_file):
     raise ValueError(
         "%s:%d: byte 0x%02x is not UTF-8; --vocab_file must be a text file, "
         "one token per line"
-        % (vocab_file, index + 1, error.object[error.start])) from error
-  if not vocab:
+        % (vocab_file, len(tokens) + 1, error.object[error.start])) from error
+  while tokens and not tokens[-1]:
+    tokens.pop()
+  if not tokens:
     raise ValueError("the vocabulary %s is empty; --vocab_file is the "
                      "vocab.txt that came with the model" % vocab_file)
-  return vocab
+  return {token: index for index, token in enumerate(tokens)}
+
+
+def case_warning(vocab, do_lower_case):
+  """A line where a vocabulary and the case do not look alike, or None.
+
+  Args:
+    vocab: container of tokens.
+    do_lower_case: bool, whether text is lower-cased.
+  """
+  words = [token for token in vocab
+           if not (token.startswith("[") and token.endswith("]"))]
+  upper = sum(word.lower() != word for word in words)
+  lower = sum(word.upper() != word for word in words)
+  if do_lower_case and upper:
+    return ("%d of the vocabulary's %d words have upper-case letters and are "
+            "never found, because do_lower_case is true; is the model cased?"
+            % (upper, len(vocab)))
+  if not do_lower_case and lower and not upper:
+    return ("0 of the vocabulary's %d words have upper-case letters, and "
+            "do_lower_case is false, so that words with one become pieces or "
+            "%s; is the model uncased?" % (len(vocab), UNKNOWN_TOKEN))
+  return None
 
 
 def convert_by_vocab(vocab, items):
@@ -164,17 +193,23 @@ class FullTokenizer:
   times as fast or more once it has seen most of the words.
   """
 
-  def __init__(self, vocab_file, do_lower_case=True):
+  def __init__(self, vocab_file, do_lower_case=True, strip_accents=None,
+               tokenize_chinese_chars=True,
+               max_input_chars_per_word=MAX_INPUT_CHARS_PER_WORD, vocab=None):
     """Loads the vocabulary.
 
     Args:
       vocab_file: path, see load_vocab.
       do_lower_case: whether the model was pre-trained on lower-cased text.
+      strip_accents, tokenize_chinese_chars: see BasicTokenizer.
+      max_input_chars_per_word: see WordpieceTokenizer.
+      vocab: None, or dict of token -> id in place of the file's content;
+        vocab_file is then only for messages.
 
     Raises:
       ValueError: as load_vocab; or [UNK], [CLS] or [SEP] is missing from it.
     """
-    self.vocab = load_vocab(vocab_file)
+    self.vocab = load_vocab(vocab_file) if vocab is None else vocab
     missing = [token for token in _NEEDED_TOKENS if token not in self.vocab]
     if missing:
       raise ValueError(
@@ -183,11 +218,30 @@ class FullTokenizer:
           % (vocab_file, len(self.vocab), ", ".join(missing)))
     self.inv_vocab = {index: token for token, index in self.vocab.items()}
     self.do_lower_case = do_lower_case
-    self.basic_tokenizer = BasicTokenizer(do_lower_case=do_lower_case)
-    self.wordpiece_tokenizer = WordpieceTokenizer(vocab=self.vocab)
+    self.basic_tokenizer = BasicTokenizer(do_lower_case, strip_accents,
+                                          tokenize_chinese_chars)
+    self.wordpiece_tokenizer = WordpieceTokenizer(
+        vocab=self.vocab, max_input_chars_per_word=max_input_chars_per_word)
     self._word_tokens = _Memo(self.wordpiece_tokenizer.tokenize)
     self._chunk_tokens = _Memo(self._tokenize_chunk)
     self._chunk_ids = _Memo(self._encode_chunk)
+
+  def describe(self):
+    """Returns a dict of all that decides a text's ids, for a run's record.
+
+    `vocabulary` is the SHA-256 of the tokens in the order of their ids; the
+    others are the arguments that the tokenizer was made with.
+    """
+    lines = "".join("%d %s\n" % (index, token)
+                    for index, token in sorted(self.inv_vocab.items()))
+    basic, pieces = self.basic_tokenizer, self.wordpiece_tokenizer
+    return {
+        "vocabulary": hashlib.sha256(lines.encode("utf-8")).hexdigest(),
+        "do_lower_case": bool(basic.do_lower_case),
+        "strip_accents": bool(basic.strip_accents),
+        "tokenize_chinese_chars": bool(basic.tokenize_chinese_chars),
+        "max_input_chars_per_word": pieces.max_input_chars_per_word,
+    }
 
   def tokenize(self, text):
     """Returns the tokens (list of str) of `text` (str or UTF-8 bytes)."""
@@ -255,22 +309,36 @@ def _chunks(text):
 
 
 class BasicTokenizer:
-  """Text to words: cleaned, split, and lower-cased without accents if asked."""
+  """Text to words: cleaned, split, and lower-cased without accents if asked.
 
-  def __init__(self, do_lower_case=True):
+  Args:
+    do_lower_case: bool.
+    strip_accents: bool; None: as do_lower_case, which is what Google's BERT
+      does.
+    tokenize_chinese_chars: bool, whether each CJK ideograph is a word.
+  """
+
+  def __init__(self, do_lower_case=True, strip_accents=None,
+               tokenize_chinese_chars=True):
     self.do_lower_case = do_lower_case
+    self.strip_accents = (do_lower_case if strip_accents is None else
+                          strip_accents)
+    self.tokenize_chinese_chars = tokenize_chinese_chars
 
   def tokenize(self, text):
     """Returns the words (list of str) of `text` (str or UTF-8 bytes)."""
     text = self._clean_text(convert_to_unicode(text))
     # CJK characters stand for words and have no spaces between them. The other
     # East Asian scripts (kana, hangul) do not get this, as in BERT.
-    text = "".join(" %s " % char if self._is_chinese_char(ord(char)) else char
-                   for char in text)
+    if self.tokenize_chinese_chars:
+      text = "".join(" %s " % char if self._is_chinese_char(ord(char)) else char
+                     for char in text)
     words = []
     for word in whitespace_tokenize(text):
       if self.do_lower_case:
-        word = self._strip_accents(word.lower())
+        word = word.lower()
+      if self.strip_accents:
+        word = self._strip_accents(word)
       for part in self._split_on_punctuation(word):
         # Lower-casing or decomposing could have made white space.
         words.extend(whitespace_tokenize(part))
@@ -321,7 +389,7 @@ class WordpieceTokenizer:
   """Words to pieces: from the left, always the longest in the vocabulary."""
 
   def __init__(self, vocab, unk_token=UNKNOWN_TOKEN,
-               max_input_chars_per_word=200):
+               max_input_chars_per_word=MAX_INPUT_CHARS_PER_WORD):
     """Pieces that continue a word stand in `vocab` (any container) with ##."""
     self.vocab = vocab
     self.unk_token = unk_token

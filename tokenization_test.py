@@ -58,6 +58,20 @@ def test_basic_tokenizer_keeps_case_and_accents():
   assert tokenizer.tokenize(" H\u00c9LLo!how ") == ["H\u00c9LLo", "!", "how"]
 
 
+@pytest.mark.parametrize("do_lower_case, strip_accents, words", [
+    (True, None, ["he", "\u03c3"]), (True, True, ["he", "\u03c3"]),
+    (True, False, ["h\u00e9", "\u03c3"]), (False, None, ["H\u00e9", "\u03a3"]),
+    (False, True, ["He", "\u03a3"]), (False, False, ["H\u00e9", "\u03a3"])])
+def test_case_and_accents_are_two_things(do_lower_case, strip_accents, words):
+  tokenizer = tokenization.BasicTokenizer(do_lower_case, strip_accents)
+  assert tokenizer.tokenize("H\u00e9 \u03a3") == words
+
+
+def test_ideographs_stay_in_their_word_if_asked():
+  tokenizer = tokenization.BasicTokenizer(tokenize_chinese_chars=False)
+  assert tokenizer.tokenize("ah\u535a\u63a8zz!") == ["ah\u535a\u63a8zz", "!"]
+
+
 def test_character_classes():
   for char in " \t\r\n\u00a0\u3000":
     assert tokenization._is_whitespace(char)
@@ -136,10 +150,47 @@ def test_text_that_looks_like_a_special_token_is_text(vocab_file):
   assert "[SEP]" not in tokenizer.tokenize("want [SEP] want")
 
 
+def test_what_decides_the_ids_is_described(vocab_file, tmp_path):
+  described = tokenization.FullTokenizer(vocab_file).describe()
+  vocabulary = described.pop("vocabulary")
+  assert described == {"do_lower_case": True, "strip_accents": True,
+                       "tokenize_chinese_chars": True,
+                       "max_input_chars_per_word": 200}
+  other = tokenization.FullTokenizer(
+      vocab_file, do_lower_case=False, strip_accents=True,
+      tokenize_chinese_chars=False, max_input_chars_per_word=5)
+  assert other.describe() == {
+      "vocabulary": vocabulary, "do_lower_case": False, "strip_accents": True,
+      "tokenize_chinese_chars": False, "max_input_chars_per_word": 5}
+  assert other.tokenize("wantwa") == ["[UNK]"]
+  # The order counts; how the lines end does not.
+  for name, tokens, end, same in (("shuffled", _VOCAB[::-1], "\n", False),
+                                  ("fewer", _VOCAB[:-1], "\n", False),
+                                  ("windows", _VOCAB, "\r\n", True)):
+    path = tmp_path / name
+    path.write_bytes(end.join(tokens).encode("utf-8"))
+    found = tokenization.FullTokenizer(str(path)).describe()["vocabulary"]
+    assert (found == vocabulary) == same, name
+
+
+@pytest.mark.parametrize("words, do_lower_case, line", [
+    (["[CLS]", "a", "Ab", "##C"], True, "2 of the vocabulary's 4 words"),
+    (["[CLS]", "a", "Ab", "##C"], False, None),
+    (["[CLS]", "a", "##b"], True, None),
+    (["[CLS]", "a", "##b"], False, "0 of the vocabulary's 3 words"),
+    (["[CLS]", "\u4e2d", "1"], True, None),
+    (["[CLS]", "\u4e2d", "1"], False, None)])
+def test_a_vocabulary_of_the_other_case(words, do_lower_case, line):
+  warning = tokenization.case_warning(words, do_lower_case)
+  assert warning is None if line is None else warning.startswith(line)
+
+
 @pytest.mark.parametrize("do_lower_case", [True, False])
 def test_fast_path_equals_plain_path_on_every_character(
     vocab_file, do_lower_case):
-  tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
+  # Accents the other way round, to have all ways through.
+  tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case,
+                                         strip_accents=not do_lower_case)
   # Between letters that make other pieces when joined than when parted; only
   # classes of characters matter, so ideographs and the like are thinned out.
   for code in range(sys.maxunicode + 1):
@@ -201,9 +252,16 @@ def test_load_vocab_strips_and_keeps_line_numbers(tmp_path):
       "[UNK]": 0, "": 2, "a\u2028c": 3, "b": 4}
 
 
+def test_blank_lines_at_the_end_are_no_tokens(tmp_path):
+  path = tmp_path / "vocab.txt"
+  path.write_bytes(b"[UNK]\n\na\n\n \r\n")
+  assert tokenization.load_vocab(str(path)) == {"[UNK]": 0, "": 1, "a": 2}
+
+
 @pytest.mark.parametrize("content, message", [
     (None, "cannot read the vocabulary {}: No such file"),
     (b"", "the vocabulary {} is empty"),
+    (b"\n\n", "the vocabulary {} is empty"),
     (b"[UNK]\na\xffb\n", "{}:2: byte 0xff is not UTF-8"),
     (b"[UNK]\n[CLS]\nword\n", "the vocabulary {} (3 tokens) has no [SEP]"),
     (b"a\n", "the vocabulary {} (1 tokens) has no [UNK], [CLS], [SEP]"),
