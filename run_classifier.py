@@ -15,7 +15,6 @@ submission file, checkpoints and TensorBoard events. docs/outputs.md lists them 
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import platform
 import re
@@ -36,6 +35,7 @@ from adapter_bert.checkpoints import checkpoints
 from adapter_bert.distributed import cluster
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.data import glue
 from adapter_bert.data import input_pipeline
 from adapter_bert.data import metrics
@@ -799,7 +799,7 @@ class _KeepBest(tf.train.CheckpointSaverListener):
     self._best_of = glue.best_of(setup.task.main_metric)
     self._path = os.path.join(config.output_dir, DEV_SCORES)
     self._best = os.path.join(config.output_dir, BEST)
-    checkpoints.recover_task(self._best)
+    files.recover_directory(self._best)
 
   def catch_up(self):
     """Scores the newest checkpoint if a kill came before its score."""
@@ -833,7 +833,7 @@ class _KeepBest(tf.train.CheckpointSaverListener):
                  ", the best so far" if is_best else "")
     if is_best:
       checkpoints.write_task(self._best, config.output_dir, {"dev": results})
-    glue.write_text_atomically(self._path, [json.dumps(scores) + "\n"])
+    files.write_json(self._path, scores)
     return self.has_stopped()
 
   def has_stopped(self):
@@ -849,11 +849,14 @@ class _KeepBest(tf.train.CheckpointSaverListener):
     return True
 
   def _read(self):
+    """The scores so far: a list of (step, score)."""
     try:
-      with open(self._path, encoding="utf-8") as source:
-        return json.load(source)
-    except FileNotFoundError:
-      return []
+      return files.read_json(self._path, [(int, float)], missing_ok=True) or []
+    except errors.InputError as error:
+      # The best one's own record has its score; the others are lost.
+      dev = (checkpoints.read_run_record(self._best) or {}).get("dev", {})
+      logging.warning("%s; going on with the best one's score alone", error)
+      return [(dev["global_step"], dev[self._metric])] if dev else []
 
 
 def _score(config, setup, split, weights, group):
@@ -891,8 +894,7 @@ def evaluate(config, setup, split, weights, group):
   lines = ["%s = %s\n" % item for item in sorted(results.items())]
   for line in lines:
     logging.info("  %s", line.rstrip())
-  with errors.reported():
-    glue.write_text_atomically(path, lines)
+  files.write_atomically(path, lines)
   _write_eval_summary(config.output_dir, split, results)
   return results
 

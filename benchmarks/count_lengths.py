@@ -14,6 +14,7 @@ import os
 from absl import flags
 
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.data import glue
 from adapter_bert.data import input_pipeline
 import tokenization
@@ -52,9 +53,7 @@ def main(argv):
     counts = count_lengths(
         task, os.path.join(FLAGS.data_dir, task.display_name), tokenizer)
     lines.append("%s: %s" % (json.dumps(name), json.dumps(counts)))
-  with errors.reported():
-    glue.write_text_atomically(FLAGS.output,
-                               ["{" + ",\n ".join(lines) + "}\n"])
+  files.write_atomically(FLAGS.output, "{" + ",\n ".join(lines) + "}\n")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import time
 from absl import flags
 
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.data import glue
 from adapter_bert.data import input_pipeline
 import tokenization
@@ -93,7 +94,7 @@ def measure_tokenization():
 
 
 def _write_large_set(directory, examples):
-  write = lambda name, lines: glue.write_text_atomically(
+  write = lambda name, lines: files.write_atomically(
       os.path.join(directory, name), lines)
   rng = random.Random(1)
   write("train.tsv", ("%d\t%s\n" % (

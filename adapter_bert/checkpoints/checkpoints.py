@@ -13,7 +13,6 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -24,7 +23,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
-from adapter_bert.data import glue
+from adapter_bert.base import files
 import modeling
 
 RUN_RECORD = "run.json"
@@ -162,14 +161,8 @@ def write_run_record(output_dir, record):
 
   Raises: InputError if the directory cannot be written.
   """
-  try:
-    os.makedirs(output_dir, exist_ok=True)
-    glue.write_text_atomically(
-        os.path.join(output_dir, RUN_RECORD),
-        [json.dumps(record, indent=1, sort_keys=True), "\n"])
-  except OSError as error:
-    raise errors.InputError("output_dir %s cannot be written: %s" %
-                            (output_dir, error.strerror))
+  files.make_directory(output_dir)
+  files.write_json(os.path.join(output_dir, RUN_RECORD), record)
 
 
 def read_run_record(output_dir):
@@ -177,17 +170,8 @@ def read_run_record(output_dir):
 
   Raises: InputError if there is a file that is none.
   """
-  path = os.path.join(output_dir, RUN_RECORD)
-  try:
-    with open(path, encoding="utf-8") as source:
-      record = json.load(source)
-  except (FileNotFoundError, NotADirectoryError):
-    return None
-  except (OSError, ValueError) as error:
-    raise errors.InputError("%s: cannot be read: %s" % (path, error))
-  if not isinstance(record, dict):
-    raise errors.InputError("%s: not a run record" % path)
-  return record
+  return files.read_json(os.path.join(output_dir, RUN_RECORD), dict,
+                         missing_ok=True)
 
 
 # ------------------------------------------------------------------- weights
@@ -395,36 +379,22 @@ def write_task(output_dir, run_dir, facts=None):
   # Without a base to go on top of, the frozen variables are needed too.
   kept = [n for n in weights.shapes if not _SLOT.search(n) and
           (n + "/adam_m" in weights.shapes or not record["base"])]
-  temporary, old = output_dir + ".tmp", output_dir + ".old"
-  recover_task(output_dir)
+  temporary = files.temporary_name(output_dir)
+  files.remove_litter(os.path.dirname(output_dir),
+                      only=os.path.basename(output_dir))
+  files.recover_directory(output_dir)
+  files.make_directory(temporary)
   with errors.reported():
-    shutil.rmtree(temporary, ignore_errors=True)
-    os.makedirs(temporary)
     try:
       arrays = {name: weights.value(name)
                 for name in set(kept) | {"global_step"}}
       write(os.path.join(temporary, CHECKPOINT_NAME), arrays)
       write_run_record(temporary, record)
       size = sum(entry.stat().st_size for entry in os.scandir(temporary))
-      if os.path.isdir(output_dir):
-        os.rename(output_dir, old)
-      os.rename(temporary, output_dir)
-      shutil.rmtree(old, ignore_errors=True)
+      files.replace_directory(temporary, output_dir)
     finally:
       shutil.rmtree(temporary, ignore_errors=True)
   return size
-
-
-def recover_task(output_dir):
-  """Puts a task checkpoint back that was being replaced when a run was killed.
-  """
-  old = output_dir + ".old"
-  if not os.path.isdir(old):
-    return
-  if os.path.isdir(output_dir):
-    shutil.rmtree(old)
-  else:
-    os.rename(old, output_dir)
 
 
 def export_full(prefix, match_, weights):

@@ -32,6 +32,7 @@ from absl import logging
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.checkpoints import checkpoints
 from adapter_bert.checkpoints.foreign import hf_bert
 from adapter_bert.checkpoints.foreign import safetensors_dir
@@ -87,15 +88,17 @@ def convert(hf_dir, output_dir, hidden_act="gelu", overwrite=False):
       it, or output_dir holds something else.
   """
   output_dir = os.path.abspath(output_dir)
+  files.recover_directory(output_dir)
   _check_output_dir(output_dir)
   config = read_config(os.path.join(hf_dir, "config.json"), hidden_act)
   vocab_file = _existing_file(os.path.join(hf_dir, "vocab.txt"))
   _check_vocab(vocab_file, config)
   arrays = read_weights(hf_dir, config)
 
-  temporary = "%s.%d.tmp" % (output_dir, os.getpid())
-  with errors.reported():
-    os.makedirs(temporary)
+  files.remove_litter(os.path.dirname(output_dir),
+                      only=os.path.basename(output_dir))
+  temporary = files.temporary_name(output_dir)
+  files.make_directory(temporary)
   try:
     with open(os.path.join(temporary, "bert_config.json"), "w",
               encoding="utf-8") as writer:
@@ -264,12 +267,7 @@ def _move_into_place(temporary, output_dir, overwrite):
       raise errors.InputError(
           "--output_dir=%s already holds another checkpoint; choose another "
           "directory, or replace it with --overwrite" % output_dir)
-    replaced = temporary + ".replaced"
-    os.rename(output_dir, replaced)
-    os.rename(temporary, output_dir)
-    shutil.rmtree(replaced)
-  else:
-    os.rename(temporary, output_dir)
+  files.replace_directory(temporary, output_dir)
 
 
 def main(argv):

@@ -51,6 +51,7 @@ from absl import logging
 import numpy as np
 
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.data import metrics
 
 _CLASSIFICATION_METRICS = {
@@ -471,37 +472,7 @@ def load_task_spec(path):
     errors.InputError: the file cannot be read, is not JSON or does not
       describe a task.
   """
-  try:
-    with open(path, encoding="utf-8-sig") as spec_file:
-      value = json.load(spec_file, object_pairs_hook=no_key_twice)
-  except OSError as error:
-    raise errors.InputError("cannot read --task_spec=%s: %s"
-                            % (path, error.strerror)) from error
-  except json.JSONDecodeError as error:
-    raise errors.InputError(
-        "%s:%d: not JSON at column %d: %s; the format of a task is described "
-        "at the top of glue.py"
-        % (path, error.lineno, error.colno, error.msg)) from error
-  except UnicodeDecodeError as error:
-    raise errors.InputError("%s: byte 0x%02x at %d is not UTF-8; save the "
-                            "file as UTF-8" % (path, error.object[error.start],
-                                               error.start)) from error
-  except ValueError as error:
-    raise errors.InputError("%s: %s" % (path, error)) from error
-  return task_from_dict(value, where=path)
-
-
-def no_key_twice(pairs):
-  """The dict of a JSON object, for json.load's object_pairs_hook.
-
-  Raises: ValueError if a key stands in it twice; json keeps the last one.
-  """
-  keys = [key for key, _ in pairs]
-  for key in keys:
-    if keys.count(key) > 1:
-      raise ValueError('the key "%s" stands twice in one object; keep one' %
-                       key)
-  return dict(pairs)
+  return task_from_dict(files.read_json(path), where=path)
 
 
 def task_to_dict(task):
@@ -781,7 +752,7 @@ def write_submission(task, split, outputs, path):
     if task.score_range is not None:
       outputs = np.clip(outputs, *task.score_range)
     predictions = (str(score) for score in outputs)
-  write_text_atomically(path, _submission_lines(predictions))
+  files.write_atomically(path, _submission_lines(predictions))
 
 
 def _submission_lines(predictions):
@@ -800,29 +771,5 @@ def write_test_results(outputs, path):
   outputs = np.asarray(outputs)
   rows = outputs.reshape(len(outputs), -1)
   # str gives the shortest text that reads back as the same float32.
-  write_text_atomically(
+  files.write_atomically(
       path, ("\t".join(str(number) for number in row) + "\n" for row in rows))
-
-
-def write_text_atomically(path, lines):
-  """Writes a text file that is there either as a whole or not at all.
-
-  Args:
-    path: the file to write, replaced if it exists.
-    lines: iterable of str, each with its line end.
-
-  Raises:
-    errors.InputError: the file cannot be written.
-  """
-  # Beside the file, because only within a file system is a rename one step.
-  unfinished = "%s.tmp-%d" % (path, os.getpid())
-  try:
-    with open(unfinished, "w", encoding="utf-8", newline="\n") as text_file:
-      text_file.writelines(lines)
-    os.replace(unfinished, path)
-  except OSError as error:
-    raise errors.InputError("cannot write %s: %s"
-                            % (path, error.strerror)) from error
-  finally:
-    if os.path.exists(unfinished):
-      os.remove(unfinished)

@@ -470,26 +470,6 @@ def test_test_results(tmp_path, outputs, text):
   assert path.read_text() == text
 
 
-def test_interrupted_write_leaves_the_old_file(tmp_path):
-  path = tmp_path / "results.txt"
-  path.write_text("old")
-
-  def lines():
-    yield "new\n" * 100000
-    raise KeyboardInterrupt
-
-  with pytest.raises(KeyboardInterrupt):
-    glue.write_text_atomically(str(path), lines())
-  assert path.read_text() == "old"
-  assert os.listdir(tmp_path) == ["results.txt"]
-
-
-def test_file_that_cannot_be_written(tmp_path):
-  path = str(tmp_path / "missing" / "results.txt")
-  with pytest.raises(errors.InputError, match="cannot write .*No such file"):
-    glue.write_text_atomically(path, ["x\n"])
-
-
 # Tasks of one's own.
 
 _SPEC = {
@@ -616,12 +596,12 @@ def test_bad_task_spec(tmp_path, spec, problem):
 
 def test_task_spec_that_is_not_json(tmp_path):
   with pytest.raises(errors.InputError,
-                     match=r"spec.json:2: not JSON at column 11: "):
+                     match=r"spec.json: is not JSON: line 2, column 11: "):
     _load(tmp_path, '{\n  "name": }')
 
 
 def test_task_spec_that_cannot_be_read(tmp_path):
-  with pytest.raises(errors.InputError, match="cannot read --task_spec=.*nope"):
+  with pytest.raises(errors.InputError, match="nope.json: cannot be read: No such file"):
     glue.load_task_spec(str(tmp_path / "nope.json"))
   (tmp_path / "spec.json").write_bytes(b'{"name": "\xff"}')
   with pytest.raises(errors.InputError, match="byte 0xff at 10 is not UTF-8"):

@@ -29,7 +29,6 @@ import os
 import pickle
 import queue
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -40,6 +39,7 @@ import unicodedata
 from absl import logging
 
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.data import glue
 
 
@@ -75,11 +75,12 @@ _FRAME_TAIL_BYTES = 4
 # Examples that travel to a tokenizing process and back at a time.
 _CHUNK_EXAMPLES = 512
 
-# A temporary file that nobody has written to for so long is a dead process's.
-_STALE_SECONDS = 600
-
 # What says that a directory of records is complete.
 INDEX = "index.json"
+_INDEX_SHAPE = {
+    "made_from": {"examples_per_shard": int}, "is_regression": bool,
+    "shards": [{"file": str, "examples": int, "bytes": int,
+                "lengths": [(int, int)]}]}
 
 # What a stateless random number is for; keeps the streams of one seed apart.
 _EPOCH_ORDER, _WINDOW_ORDER = range(2)
@@ -258,7 +259,7 @@ def prepare(task, split, data_dir, tokenizer, max_seq_length, output_dir,
       logging.info("%s: %d examples were tokenized before, using %s", name,
                    records.num_examples, directory)
       return records
-    _remove_stale(directory)
+    files.remove_litter(directory)
     with _Progress(name, num_lines) as progress:
       shards = _missing_shards(examples, directory, examples_per_shard,
                                progress)
@@ -298,8 +299,8 @@ def prepared_elsewhere(task, split, data_dir, tokenizer, max_seq_length,
   if not os.path.exists(path):
     logging.info("%s is not here; taking the records in %s", path, directory)
     return records
-  with open(os.path.join(directory, INDEX), encoding="utf-8") as source:
-    made_from = json.load(source)["made_from"]
+  made_from = files.read_json(os.path.join(directory, INDEX),
+                              _INDEX_SHAPE)["made_from"]
   inputs, _ = _shaping_inputs(task, split, data_dir, tokenizer, max_seq_length,
                               made_from["examples_per_shard"])
   inputs = json.loads(json.dumps(inputs))
@@ -360,33 +361,6 @@ def _shard_path(directory, shard):
   return os.path.join(directory, "shard-%05d.tfrecord" % shard)
 
 
-@contextlib.contextmanager
-def _written_whole(path):
-  """Gives a temporary name; what is there at the end becomes `path` at once.
-
-  The name has the host in it, because machines may share the directory.
-  """
-  temporary = "%s.tmp-%s-%d" % (path, socket.gethostname(), os.getpid())
-  try:
-    yield temporary
-    # The name must not reach the disk before the content does.
-    with open(temporary, "rb+") as written:
-      os.fsync(written.fileno())
-    os.replace(temporary, path)
-  finally:
-    if os.path.exists(temporary):
-      os.remove(temporary)
-
-
-def _remove_stale(directory):
-  """Removes what killed preparations left; a running one's is younger."""
-  for entry in os.scandir(directory):
-    with contextlib.suppress(FileNotFoundError):  # Another process did it.
-      if (".tmp-" in entry.name
-          and time.time() - entry.stat().st_mtime > _STALE_SECONDS):
-        os.remove(entry.path)
-
-
 def _missing_shards(examples, directory, examples_per_shard, progress):
   """Yields (number, first example's index, examples) of shards not there."""
   for shard in itertools.count():
@@ -418,7 +392,7 @@ def _write_shards(shards, directory, progress, setup, workers):
       # Exactly the shard's chunks are taken: one more would hold the complete
       # shard back until the next one's first chunk is there.
       others = itertools.islice(converted, num_chunks - 1)
-      with _written_whole(_shard_path(directory, shard)) as temporary:
+      with files.written_whole(_shard_path(directory, shard)) as temporary:
         with tf.io.TFRecordWriter(temporary) as writer:
           for chunk in itertools.chain([records], (part for _, part in others)):
             for record in chunk:
@@ -463,7 +437,7 @@ def _write_index(directory, task, inputs):
            "examples": sum(shard["examples"] for shard in shards),
            "longest": max(shard["longest"] for shard in shards),
            "shards": shards}
-  with _written_whole(os.path.join(directory, INDEX)) as temporary:
+  with files.written_whole(os.path.join(directory, INDEX)) as temporary:
     with open(temporary, "w", encoding="utf-8") as output:
       json.dump(index, output, sort_keys=True)
 
@@ -472,12 +446,11 @@ def _load(directory):
   """Returns the RecordSet in `directory`, or None if it is not complete."""
   path = os.path.join(directory, INDEX)
   try:
-    with open(path, encoding="utf-8") as source:
-      index = json.load(source)
-  except FileNotFoundError:
+    index = files.read_json(path, _INDEX_SHAPE, missing_ok=True)
+  except errors.InputError as error:  # The machine went down, say.
+    logging.warning("%s; tokenizing again", error)
     return None
-  except ValueError:  # Not JSON, not even UTF-8: the machine went down, say.
-    logging.warning("%s is damaged; tokenizing again", path)
+  if index is None:
     return None
   paths = tuple(os.path.join(directory, shard["file"])
                 for shard in index["shards"])

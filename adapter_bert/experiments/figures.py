@@ -47,6 +47,7 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.checkpoints import checkpoints
 from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.data import glue
 from adapter_bert.data import input_pipeline
 import run_classifier
@@ -679,8 +680,7 @@ def main(argv, flag_values=FLAGS):
   else:
     numbers, text = _of_a_sweep(flag_values, numbers_of, title)
     drawing = draw(numbers)
-  with errors.reported():
-    glue.write_text_atomically(csv_path, [numbers_csv(numbers)])
+  files.write_atomically(csv_path, numbers_csv(numbers))
   count_parameters.save_plot(drawing, flag_values.output, "output")
   print(text + "written: %s and %s" % (flag_values.output, csv_path))
   return 0

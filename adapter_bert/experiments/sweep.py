@@ -60,6 +60,7 @@ from absl import flags
 from adapter_bert.checkpoints import checkpoints
 from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.data import glue
 import modeling
 import run_classifier
@@ -379,14 +380,7 @@ def read_sweep_file(path):
 
   Raises: errors.InputError.
   """
-  try:
-    with open(path, encoding="utf-8-sig") as source:
-      return json.load(source, object_pairs_hook=glue.no_key_twice)
-  except OSError as error:
-    raise errors.InputError("sweep_file %s: %s" % (path, error.strerror))
-  except ValueError as error:
-    raise errors.InputError("sweep_file %s cannot be read as JSON: %s" %
-                            (path, error))
+  return files.read_json(path)
 
 
 # ----------------------------------------------------------- running the runs
@@ -504,15 +498,7 @@ def read_json(path):
 
   Raises: errors.InputError if it cannot be read.
   """
-  try:
-    with open(path, encoding="utf-8") as source:
-      return json.load(source)
-  except (FileNotFoundError, NotADirectoryError):
-    return None
-  except OSError as error:
-    raise errors.InputError("%s: cannot be read: %s" % (path, error.strerror))
-  except ValueError as error:
-    raise errors.InputError("%s: cannot be read: %s" % (path, error))
+  return files.read_json(path, dict, missing_ok=True)
 
 
 def _say(line):
@@ -520,7 +506,7 @@ def _say(line):
 
 
 def _write_json(path, value):
-  glue.write_text_atomically(path, [json.dumps(value, indent=1) + "\n"])
+  files.write_json(path, value)
 
 
 def _locked(directory):
@@ -931,10 +917,10 @@ def write_report(output_dir, results):
     output_dir: str.
     results: dict as finished_results returns it.
   """
-  glue.write_text_atomically(os.path.join(output_dir, CSV_FILE),
-                             [results_csv(results)])
-  glue.write_text_atomically(os.path.join(output_dir, TABLE_FILE),
-                             [results_tables(results.values())])
+  files.write_atomically(os.path.join(output_dir, CSV_FILE),
+                         results_csv(results))
+  files.write_atomically(os.path.join(output_dir, TABLE_FILE),
+                         results_tables(results.values()))
 
 
 def _sort_key(result):

@@ -1,0 +1,454 @@
+"""Reads and writes files: whole or not at all, checked, one writer at a time.
+
+A path may have a scheme, as gs://bucket/file: then TensorFlow's tf.io.gfile
+opens it. Every other path is Python's own, and TensorFlow is not even imported.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import sys
+import time
+
+from absl import logging
+
+from adapter_bert.base import errors
+
+LOCK = "lock"
+
+# Far above any state file, configuration or index; a file without end is not
+# read into memory.
+MOST_JSON_BYTES = 64 << 20
+# A temporary file that nobody has changed for so long belongs to no process.
+_STALE_SECONDS = 3600
+# What `temporary_name` adds to a name, and what TensorFlow's checkpoint writer
+# leaves when it is killed.
+_TEMPORARY = re.compile(r"\.tmp-(?:(.*)-)?(\d+|[^-]*)$")
+_OF_TENSORFLOW = re.compile(r"\.tempstate\d+$|\.ckpt-\d+_temp$")
+
+
+# --------------------------------------------------------- paths with a scheme
+
+
+def has_scheme(path):
+  """Whether a path is TensorFlow's to open, as gs://bucket/file is."""
+  return "://" in path
+
+
+def _gfile():
+  import tensorflow.compat.v1 as tf  # seconds long, and for few paths
+  return tf.io.gfile
+
+
+def _open(path, mode):
+  if has_scheme(path):
+    return _gfile().GFile(path, mode)
+  return open(path, mode)  # pylint: disable=unspecified-encoding
+
+
+def _failures():
+  """What opening, reading and writing a file can raise, for `except`."""
+  tensorflow = sys.modules.get("tensorflow")
+  return (OSError, tensorflow.errors.OpError) if tensorflow else OSError
+
+
+def _reason(error):
+  if isinstance(error, OSError):
+    return error.strerror or str(error)
+  return errors.op_reason(error)
+
+
+# -------------------------------------------------------------------- writing
+
+
+def temporary_name(path):
+  """The name beside `path` to write under before it is renamed to `path`.
+
+  Beside it, because only within a file system is a rename one step. The host is
+  in the name because machines may share the directory.
+  """
+  return "%s.tmp-%s-%d" % (path, socket.gethostname(), os.getpid())
+
+
+@contextlib.contextmanager
+def written_whole(path):
+  """Gives a temporary name; the file there becomes `path` at the end, at once.
+
+  If anything fails, `path` is as it was and nothing is left beside it.
+  """
+  temporary = temporary_name(path)
+  try:
+    yield temporary
+    if has_scheme(path):
+      _gfile().rename(temporary, path, overwrite=True)
+      return
+    # The name must not reach the disk before the content does.
+    with open(temporary, "rb+") as written:
+      os.fsync(written.fileno())
+    os.replace(temporary, path)
+  finally:
+    if has_scheme(path):
+      if _gfile().exists(temporary):
+        _gfile().remove(temporary)
+    else:
+      with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.remove(temporary)
+
+
+def write_atomically(path, content):
+  """Writes a text file that is there either as a whole or not at all.
+
+  Args:
+    path: str, the file to write, replaced if it exists.
+    content: str, or an iterable of str, each with its line end. UTF-8.
+
+  Raises: errors.InputError if the file cannot be written.
+  """
+  pieces = [content] if isinstance(content, str) else content
+  try:
+    with written_whole(path) as temporary, _open(temporary, "wb") as output:
+      for piece in pieces:
+        output.write(piece.encode("utf-8"))
+      output.flush()
+  except _failures() as error:
+    raise errors.InputError("cannot write %s: %s" %
+                            (path, _reason(error))) from error
+
+
+def write_json(path, value):
+  """`write_atomically` of a value that JSON can hold."""
+  write_atomically(path, [json.dumps(value, indent=1, sort_keys=True), "\n"])
+
+
+def make_directory(path):
+  """Makes a directory, and those above it, unless it is there.
+
+  Raises: errors.InputError if it cannot be made.
+  """
+  try:
+    if has_scheme(path):
+      _gfile().makedirs(path)
+    else:
+      os.makedirs(path, exist_ok=True)
+  except _failures() as error:
+    raise errors.InputError("cannot make the directory %s: %s" %
+                            (path, _reason(error))) from error
+
+
+def replace_directory(temporary, path):
+  """Renames a finished directory to `path`, in the place of what is there.
+
+  A kill between the two renames leaves the old one as `path`.old, from which
+  `recover_directory` puts it back.
+  """
+  old = path + ".old"
+  if os.path.isdir(path):
+    os.rename(path, old)
+  os.rename(temporary, path)
+  shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_directory(path):
+  """Puts back a directory that was being replaced when a process was killed."""
+  old = path + ".old"
+  if not os.path.isdir(old):
+    return
+  if os.path.isdir(path):
+    shutil.rmtree(old)
+  else:
+    os.rename(old, path)
+
+
+def remove_litter(directory, only=None, alone=False):
+  """Removes temporary files and directories of processes that were killed.
+
+  Args:
+    directory: str; nothing happens if it is not there.
+    only: str, the name of the one file or directory whose temporaries these
+      are; None: all.
+    alone: bool, nobody else writes there (its lock is held). Then TensorFlow's
+      temporary files, which do not say whose they are, go whatever their age.
+  """
+  if has_scheme(directory) or not os.path.isdir(directory):
+    return
+  for entry in os.scandir(directory):
+    if only is not None and not entry.name.startswith(only + ".tmp-"):
+      continue
+    with contextlib.suppress(FileNotFoundError):  # Another process did it.
+      if _is_litter(entry, alone):
+        logging.info("removing %s, which a killed process left", entry.path)
+        if entry.is_dir(follow_symlinks=False):
+          shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+          os.remove(entry.path)
+
+
+def _is_litter(entry, alone):
+  """Whether an os.DirEntry is a temporary file that nobody writes any more."""
+  is_old = (time.time() - entry.stat(follow_symlinks=False).st_mtime >
+            _STALE_SECONDS)
+  if _OF_TENSORFLOW.search(entry.name):
+    return alone or is_old
+  found = _TEMPORARY.search(entry.name)
+  if not found:
+    return False
+  host, process = found.groups()
+  if host == socket.gethostname() and process.isdecimal():
+    return is_old or not _is_alive(int(process))
+  return is_old
+
+
+def _is_alive(process):
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except (PermissionError, OverflowError):
+    pass
+  return True
+
+
+# -------------------------------------------------------------------- reading
+
+
+def check_regular(path, flag=None):
+  """Refuses what is no ordinary file: a directory, a device, a pipe.
+
+  Reading /dev/zero never ends, and a pipe can be read only once.
+
+  Args:
+    path: str. Nothing is said of a file that is not there.
+    flag: str, the flag that gave it, for the message.
+
+  Raises: errors.InputError.
+  """
+  if has_scheme(path):
+    return
+  where = "%s=%s" % (flag, path) if flag else path
+  try:
+    mode = os.stat(path).st_mode
+  except OSError:
+    return
+  if stat.S_ISDIR(mode):
+    raise errors.InputError("%s is a directory; give a file" % where)
+  if not stat.S_ISREG(mode):
+    raise errors.InputError(
+        "%s is a device or a pipe, which may have no end; give an ordinary "
+        "file (copy what comes through it into one)" % where)
+
+
+def read_json(path, shape=None, missing_ok=False):
+  """The value in a JSON file.
+
+  Args:
+    path: str.
+    shape: what the value must be, see `check_shape`.
+    missing_ok: bool; a file that is not there is None.
+
+  Raises: errors.InputError, in one line, for a file that cannot be read, is not
+    JSON, or has another shape.
+  """
+  check_regular(path)
+  try:
+    with _open(path, "rb") as source:
+      data = source.read(MOST_JSON_BYTES + 1)
+  except _failures() as error:
+    reason = _reason(error)
+    is_missing = isinstance(error, (FileNotFoundError, NotADirectoryError)) or (
+        has_scheme(path) and not _gfile().exists(path))
+    if is_missing and missing_ok:
+      return None
+    raise errors.InputError("%s: cannot be read: %s" %
+                            (path, reason)) from error
+  if len(data) > MOST_JSON_BYTES:
+    raise errors.InputError("%s: has more than %d MB; it cannot be the JSON "
+                            "file that is wanted here" %
+                            (path, MOST_JSON_BYTES >> 20))
+  return parse_json(data, path, shape)
+
+
+def parse_json(text, where, shape=None):
+  """The value in a JSON text; see `read_json`.
+
+  Args:
+    text: bytes or str.
+    where: str, whose it is, for messages.
+    shape: see `check_shape`.
+
+  Raises: errors.InputError.
+  """
+  try:
+    if isinstance(text, bytes):
+      text = text.decode("utf-8-sig")
+    if not text.strip():
+      raise errors.InputError("%s: is empty; it must hold JSON" % where)
+    value = json.loads(text, object_pairs_hook=_no_key_twice,
+                       parse_int=_whole_number, parse_float=_number)
+  except errors.InputError:
+    raise
+  except UnicodeDecodeError as error:
+    raise errors.InputError("%s: is not text: byte 0x%02x at %d is not UTF-8" % (
+        where, error.object[error.start], error.start)) from error
+  except json.JSONDecodeError as error:
+    raise errors.InputError("%s: is not JSON: line %d, column %d: %s" % (
+        where, error.lineno, error.colno, error.msg)) from error
+  except RecursionError as error:
+    raise errors.InputError("%s: its lists or objects are nested too deeply" %
+                            where) from error
+  except ValueError as error:
+    raise errors.InputError("%s: %s" % (where, error)) from error
+  check_shape(value, shape, where)
+  return value
+
+
+def _no_key_twice(pairs):
+  """The dict of a JSON object; json itself keeps the last of equal keys."""
+  value = dict(pairs)
+  if len(value) < len(pairs):
+    keys = [key for key, _ in pairs]
+    twice = next(key for key in keys if keys.count(key) > 1)
+    raise ValueError('the key "%s" stands twice in one object; keep one' %
+                     twice[:40])
+  return value
+
+
+def _whole_number(digits):
+  if len(digits) > 20 or not -2**63 <= int(digits) < 2**64:
+    raise ValueError("the number %s... has %d digits; at most 64 bits can be "
+                     "used" % (digits[:12], len(digits.lstrip("-"))))
+  return int(digits)
+
+
+def _number(digits):
+  value = float(digits)
+  if value in (float("inf"), -float("inf")):
+    raise ValueError("the number %s is too large" % _shortened(digits))
+  return value
+
+
+# ---------------------------------------------------------------------- shapes
+
+
+class Optional(object):
+  """In a shape: null, and in an object a key that may be missing."""
+
+  def __init__(self, shape):
+    self.shape = shape
+
+
+_KINDS = {dict: "an object", list: "a list", str: "a string",
+          int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def check_shape(value, shape, where):
+  """Compares a JSON value with what it must be.
+
+  Args:
+    value: anything that JSON holds.
+    shape: None for anything; a type in _KINDS (a whole number is a number too);
+      {key: shape} for an object that has these keys, and maybe others; [shape]
+      for a list of such; (shape, shape) for a list of exactly these; Optional.
+    where: str, the file; the place in it is added.
+
+  Raises: errors.InputError that names the place, what is there, what it must be.
+  """
+  _check_shape(value, shape, where, "")
+
+
+def _check_shape(value, shape, where, place):
+  if isinstance(shape, Optional):
+    if value is None:
+      return
+    shape = shape.shape
+  if shape is None:
+    return
+  kind = shape if isinstance(shape, type) else {
+      dict: dict, list: list, tuple: list}[type(shape)]
+  fits = isinstance(value, (int, float) if kind is float else kind)
+  # To Python, true is a whole number as well.
+  if not fits or isinstance(value, bool) and kind is not bool:
+    raise errors.InputError("%s: %s %s; it must be %s" % (
+        where, "%s is" % place if place else "holds",
+        _shortened(json.dumps(value)), _KINDS[kind]))
+  if isinstance(shape, dict):
+    for key, inner in shape.items():
+      if key in value:
+        _check_shape(value[key], inner, where,
+                     "%s.%s" % (place, key) if place else key)
+      elif not isinstance(inner, Optional):
+        raise errors.InputError("%s: has no '%s'%s" % (
+            where, key, " in %s" % place if place else ""))
+  elif isinstance(shape, (list, tuple)):
+    inner = shape * len(value) if isinstance(shape, list) else shape
+    if len(inner) != len(value):
+      raise errors.InputError("%s: %s must have %d items, and has %d" % (
+          where, place or "the list", len(inner), len(value)))
+    for i, (item, item_shape) in enumerate(zip(value, inner)):
+      _check_shape(item, item_shape, where, "%s[%d]" % (place, i))
+
+
+def _shortened(text):
+  return text if len(text) <= 40 else text[:37] + "..."
+
+
+# --------------------------------------------------- one writer in a directory
+
+
+@contextlib.contextmanager
+def locked(directory, wait=False):
+  """Inside, this process is the only one that writes in a directory.
+
+  The lock is the system's, on the file `lock` in it: it ends with its process
+  however that dies. The file says who holds it. There is none under a scheme,
+  nor on disks that know no locks: a warning says so.
+
+  Args:
+    directory: str, made if it is not there.
+    wait: bool; wait for another process to end, instead of refusing.
+
+  Raises: errors.InputError, naming the other process, or if the directory
+    cannot be written.
+  """
+  if has_scheme(directory):
+    logging.warning("%s cannot be locked; see to it that one run at a time "
+                    "writes there", directory)
+    yield
+    return
+  make_directory(directory)
+  path = os.path.join(directory, LOCK)
+  try:
+    lock = open(path, "a+", encoding="utf-8")
+  except OSError as error:
+    raise errors.InputError("cannot write %s: %s" %
+                            (path, error.strerror)) from error
+  with lock:
+    _take(lock, directory, wait)
+    yield
+
+
+def _take(lock, directory, wait):
+  """Locks an open file and writes into it who has it; see `locked`."""
+  try:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      lock.seek(0)
+      holder = lock.read(200).strip() or "another process"
+      if not wait:
+        raise errors.InputError(
+            "%s is in use by %s; wait for it, end it, or give another output_dir"
+            % (directory, holder)) from None
+      logging.info("%s is in use by %s; waiting for it", directory, holder)
+      fcntl.flock(lock, fcntl.LOCK_EX)
+  except OSError as error:
+    logging.warning("%s cannot be locked (%s); see to it that one run at a time "
+                    "writes there", directory, error.strerror)
+    return
+  lock.truncate(0)
+  lock.write("process %d on %s\n" % (os.getpid(), socket.gethostname()))
+  lock.flush()
