@@ -4,7 +4,7 @@ prefixes."""
 import collections
 import math
 
-import numpy as np
+import tensorflow.compat.v1 as tf
 
 from adapter_bert.models import config as config_lib
 
@@ -84,3 +84,43 @@ class T5Config(config_lib.ModelConfig):
   def has_output_table(self):
     """bool: whether the output layer may differ from the table of words."""
     return not (self.tie_word_embeddings and self.scales_output)
+
+
+def relative_buckets(query_positions, key_positions, num_buckets, max_distance,
+                     is_causal):
+  """The bucket of the distance of each key from each query (section 2.1).
+
+  Near distances have a bucket each, further ones share buckets whose width
+  grows with the logarithm of the distance. Where the keys behind a query count
+  too, they have the upper half of the buckets.
+
+  Args:
+    query_positions: int32 [F].
+    key_positions: int32 [T].
+    num_buckets: int.
+    max_distance: int; all distances from there on share one bucket.
+    is_causal: bool; every key behind a query is in the bucket of distance 0, as
+      no query looks there.
+
+  Returns: int32 [F, T].
+  """
+  distance = (tf.expand_dims(query_positions, 1) -
+              tf.expand_dims(key_positions, 0))  # Above 0: the key is before.
+  if not is_causal:
+    num_buckets //= 2
+  table = tf.constant(_distance_buckets(num_buckets, max_distance), tf.int32)
+  if is_causal:
+    return tf.gather(table, tf.clip_by_value(distance, 0, max_distance))
+  buckets = tf.gather(table, tf.minimum(tf.abs(distance), max_distance))
+  return buckets + tf.where_v2(distance < 0, num_buckets, 0)
+
+
+def _distance_buckets(num_buckets, max_distance):
+  """A list of int: the bucket of the distances from 0 to max_distance."""
+  exact = num_buckets // 2
+  buckets = list(range(exact))
+  for distance in range(exact, max_distance + 1):
+    part = math.log(distance / exact) / math.log(max_distance / exact)
+    buckets.append(min(exact + int(part * (num_buckets - exact)),
+                       num_buckets - 1))
+  return buckets
