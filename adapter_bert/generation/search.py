@@ -1,8 +1,8 @@
 """Greedy, beam and sampled search over a model's step, in one graph.
 
-The model runs over the prompt once and hands over a `Start`; then a loop chooses
-tokens and calls its step, over a cache of keys and values of fixed size. BART,
-GPT-2 and T5 are searched alike.
+The model runs over the prompt once and hands over a Start (models/decoding.py);
+then a loop chooses tokens and calls its step, over a cache of keys and values of
+fixed size. BART, GPT-2 and T5 are searched alike.
 
 The K hypotheses of a row stand beside each other on the axis of the positions
 that look, and their keys in one cache: the K keys of generated token number t
@@ -25,25 +25,6 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.base import errors
 
 _NONE = -float("inf")  # the score of what cannot be
-
-# What a model hands over; `start(batch, slots)` of a model makes it.
-#   ids: int32 [B, S], the prompt, padding on the left (an encoder-decoder's is
-#     the decoder's start, [B, 1]).
-#   mask: int32 [B, S], 1 for its tokens and 0 for padding.
-#   logits: float32 [B, V], of the token that follows the prompt.
-#   cache: a nest of tensors, the first axis B, with room for S + slots keys. It
-#     holds what steps change and nothing else: the step may use other tensors,
-#     such as keys of the source or of a prefix, as they are.
-#   step: (tokens, time, visible, cache) -> (logits, cache).
-#     tokens: int32 [B, K], generated token number `time` of each hypothesis.
-#     time: int32 scalar, from 0. The position of a row's token is its number of
-#       prompt tokens + time.
-#     visible: int32 [B, K, slots], 1 where a hypothesis looks at a slot: slot
-#       t * K + j has token number t of what was then hypothesis j. The prompt is
-#       not in it. The step writes its K keys from slot time * K on.
-#     logits: float32 [B, K, V].
-Start = collections.namedtuple("Start", ["ids", "mask", "logits", "cache",
-                                         "step"])
 
 # What is found, best first (sampled ones in no order).
 #   ids: int32 [B, n, T], the generated tokens, padding behind the end.
@@ -162,7 +143,7 @@ def search(start, options, seeds=None):
   """Goes on from a prompt.
 
   Args:
-    start: Start.
+    start: models.decoding.Start.
     options: Options, validated.
     seeds: int32 [B, 2], what a row's random numbers are made from; needed with
       do_sample. A row with the same seed and prompt gets the same tokens in
@@ -198,7 +179,7 @@ def search(start, options, seeds=None):
 #   tokens: int32 [B, K], the last of them.
 #   ids: int32 [B, K, T], all of them, then padding.
 #   sums: float32 [B, K], their log-probabilities.
-#   visible: int32 [B, K, K * T], see Start.
+#   visible: int32 [B, K, K * T], see models/decoding.py.
 #   more: what one method has beside this.
 _State = collections.namedtuple(
     "_State", ["time", "tokens", "ids", "sums", "visible", "more"])

@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from adapter_bert import test_util
 from adapter_bert.base import errors
 from adapter_bert.generation import search
+from adapter_bert.models import decoding
 
 V, T = 7, 6
 EOS, PAD = 6, 0
@@ -54,7 +55,7 @@ def toy_start(prompts, mask, options_):
     total = tf.reduce_sum(value[:, None] * tf.cast(visible, tf.float32), -1)
     return logits_of(total + before[:, None], tokens), cache
 
-  return search.Start(
+  return decoding.Start(
       ids=tf.constant(prompts), mask=tf.constant(mask),
       logits=logits_of(tf.constant(before), tf.constant(prompts[:, -1])),
       cache=tf.zeros([rows, options_.slots], tf.int32), step=step)
@@ -207,7 +208,7 @@ def constrained(scores, time, generated, **changes):
   prompt = np.array([[5, 5, 1, 2, 1]], np.int32)
   mask = np.array([[0, 0, 1, 1, 1]], np.int32)
   with test_util.graph():
-    start = search.Start(tf.constant(prompt), tf.constant(mask), None, None,
+    start = decoding.Start(tf.constant(prompt), tf.constant(mask), None, None,
                          None)
     state = search._begin(start, options_, None, None)._replace(
         time=tf.constant(time),
