@@ -17,10 +17,8 @@ import dataclasses
 import hashlib
 import os
 import platform
-import re
 import shutil
 import time
-from typing import Optional
 
 # TensorFlow's C++ side greets at every start; its errors still come through.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -32,15 +30,18 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import record as run_record
 from adapter_bert.distributed import cluster
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
 from adapter_bert.base import files
+from adapter_bert.base import flags as flags_lib
 from adapter_bert.data import glue
 from adapter_bert.data import input_pipeline
 from adapter_bert.data import metrics
 import modeling
 import optimization
+from adapter_bert import settings
 import tokenization
 from adapter_bert.training import loop as training
 from adapter_bert.training.loop import create_model  # pylint: disable=unused-import
@@ -51,199 +52,29 @@ FLAGS = flags.FLAGS
 # and the dev scores that decide which that is.
 TASK, BEST, DEV_SCORES = "task", "best", "dev_scores.json"
 
-# Flags of the reference that steer a TPU: they have no effect here.
-_WITHOUT_EFFECT = ("tpu_name", "tpu_zone", "gcp_project", "master",
-                   "num_tpu_cores", "iterations_per_loop")
+def define_flags(flag_values=FLAGS):
+  """A flag for each setting of a run, and the reference's TPU flags."""
+  _, required = settings.PROGRAMS["run_classifier"]
+  flags_lib.define(settings.of_program("run_classifier"), required, flag_values)
 
 
-@dataclasses.dataclass
-class RunConfig(object):
-  """Everything that a run is told; one field for each flag of that name."""
-  data_dir: str
-  bert_config_file: str
-  task_name: Optional[str]
-  vocab_file: str
-  output_dir: str
-  task_spec: Optional[str] = None
-  init_checkpoint: Optional[str] = None
-  do_lower_case: bool = True
-  max_seq_length: int = 128
-  do_train: bool = False
-  do_eval: bool = False
-  do_predict: bool = False
-  train_batch_size: int = 32
-  eval_batch_size: int = 32
-  predict_batch_size: int = 32
-  learning_rate: float = 5e-5
-  num_train_epochs: float = 3.0
-  warmup_proportion: float = 0.1
-  save_checkpoints_steps: int = 1000
-  save_checkpoints_secs: int = 300
-  keep_checkpoint_max: int = 5
-  seed: int = 0
-  adapter_size: int = 64
-  adapter_init_scale: float = 1e-3
-  adapter_layers: Optional[str] = None
-  tune: str = "adapters"
-  top_n_layers: Optional[int] = None
-  bucket_window: int = 0
-  compile_chains: bool = True
-  precision: str = "float32"
-  tokenize_workers: int = 1
-  share_parameter_across_layers: Optional[bool] = None
-  layers_per_group: Optional[int] = None
-  share_adapters: Optional[bool] = None
-  init_shared_from: Optional[str] = None
-  task_checkpoint: Optional[str] = None
-  force_base: bool = False
-  export_full_checkpoint: Optional[str] = None
-  save_best: bool = False
-  early_stopping: int = 0
-  distribution: str = distribution.ONE_DEVICE
-  devices: Optional[str] = None
-  start_timeout: int = 600
-  heartbeat_timeout: float = 30.0
-
-
-_HELP = {
-    "data_dir": "The directory of the task's .tsv files.",
-    "bert_config_file": "The bert_config.json of the pre-trained BERT.",
-    "task_name": "The GLUE task: %s. Case does not matter." % ", ".join(
-        task.display_name for task in glue.TASKS.values()),
-    "vocab_file": "The vocabulary that BERT was trained with.",
-    "output_dir": "Where checkpoints and results are written.",
-    "task_spec": "A JSON file that describes a task of your own, in the place "
-                 "of task_name; glue.py says what is in it.",
-    "init_checkpoint": "The pre-trained BERT: a checkpoint's prefix or its "
-                       "directory.",
-    "do_lower_case": "Lower-case the text: true for uncased models.",
-    "max_seq_length": "Longer inputs are truncated to so many tokens.",
-    "do_train": "Train.",
-    "do_eval": "Evaluate on the dev set.",
-    "do_predict": "Predict the test set.",
-    "train_batch_size": "Examples in a training batch, over all devices.",
-    "eval_batch_size": "Examples in an evaluation batch; results do not depend "
-                       "on it.",
-    "predict_batch_size": "Examples in a prediction batch; results do not "
-                          "depend on it.",
-    "learning_rate": "Adam's learning rate at its peak.",
-    "num_train_epochs": "How often each training example is seen.",
-    "warmup_proportion": "The share of the steps in which the learning rate "
-                         "rises from 0.",
-    "save_checkpoints_steps": "A checkpoint every so many steps.",
-    "save_checkpoints_secs": "And one at least every so many seconds.",
-    "keep_checkpoint_max": "How many of the newest checkpoints stay.",
-    "seed": "Decides initial values, the order of the data and dropout.",
-    "adapter_size": "The adapters' bottleneck.",
-    "adapter_init_scale": "The standard deviation of their initial weights.",
-    "adapter_layers": "The layers that get adapters, as in 6-11 or 0,2,4-5; "
-                      "default: all.",
-    "tune": "What is trained: %s, or some of %s joined with +." % (
-        ", ".join(modeling.Tuning.METHODS),
-        ", ".join(modeling.Tuning.COLLECTIONS)),
-    "top_n_layers": "For tune=top_n: how many of the top layers.",
-    "bucket_window": "Sort so many batches' examples by length, to pad less; "
-                     "0: off.",
-    "compile_chains": "Compile the element-wise chains of the training step "
-                      "with XLA: faster, after some seconds for each new "
-                      "length of a batch.",
-    "precision": "%s; bfloat16 keeps the frozen weights in half the memory, "
-                 "and multiplies faster where the processor has it." %
-                 " or ".join(training.PRECISIONS),
-    "tokenize_workers": "Processes that tokenize.",
-    "share_parameter_across_layers": "Layers share their weights (ALBERT); "
-                                     "over the config's key of that name.",
-    "layers_per_group": "With sharing: so many neighbouring layers share; over "
-                        "the config's key. Without it all do.",
-    "share_adapters": "With sharing: whether adapters are shared too; over the "
-                      "config's key.",
-    "init_shared_from": "Start shared layers from a plain BERT: from the first "
-                        "or the mean of the layers of a group.",
-    "task_checkpoint": "Evaluate and predict with this task checkpoint (a "
-                       "run's task/ or best/) over init_checkpoint.",
-    "force_base": "Take task_checkpoint with another base than it was trained "
-                  "on.",
-    "export_full_checkpoint": "Write the whole model to this prefix, for tools "
-                              "that load the reference's checkpoints.",
-    "save_best": "At each checkpoint, evaluate on dev, and keep the best by the "
-                 "task's metric in best/, to be evaluated and predicted with.",
-    "early_stopping": "With save_best: stop after so many evaluations without "
-                      "a better one; 0: never.",
-    "distribution": "%s; the last takes the processes from TF_CONFIG, and "
-                    "output_dir must be one that all of them share." %
-                    ", ".join(distribution.DISTRIBUTIONS),
-    "devices": "As in gpu:0,gpu:1, or cpu:0,cpu:1 for parts of the CPU; "
-               "default for %s and %s: all GPUs, or else the CPU." %
-               distribution.DISTRIBUTIONS[1:],
-    "start_timeout": "With multi_worker: the seconds to wait for the other "
-                     "processes to start.",
-    "heartbeat_timeout": "With multi_worker: all stop when one of them gave no "
-                         "sign for so many seconds.",
-}
-
-# What each process of a run may have for itself; all else must agree. Of what
-# these paths lead to, the content is compared; _IF_GIVEN are given to all or to
-# none.
-_OWN = ("data_dir", "bert_config_file", "vocab_file", "output_dir", "task_spec",
-        "init_checkpoint", "task_checkpoint", "export_full_checkpoint",
-        "tokenize_workers", "devices", "start_timeout", "heartbeat_timeout")
-_IF_GIVEN = ("task_checkpoint", "export_full_checkpoint")
-
-
-def define_flags():
-  """A flag for each field of RunConfig, and the reference's TPU flags."""
-  for field in dataclasses.fields(RunConfig):
-    define_flag(field.name)
-  flags.DEFINE_boolean("use_tpu", False, "Not supported.")
-  for name in _WITHOUT_EFFECT:
-    if name in ("num_tpu_cores", "iterations_per_loop"):
-      flags.DEFINE_integer(name, {"num_tpu_cores": 8}.get(name, 1000),
-                           "Has no effect here.")
-    else:
-      flags.DEFINE_string(name, None, "Has no effect here.")
-  flags.mark_flags_as_required(
-      [f.name for f in dataclasses.fields(RunConfig)
-       if f.default is dataclasses.MISSING and f.name != "task_name"])
-
-
-def define_flag(name, **kwargs):
-  """The flag for one field of RunConfig; other programs have some of them.
-
-  Args:
-    name: str.
-    **kwargs: further arguments of flags.DEFINE_*.
-  """
-  field, = [f for f in dataclasses.fields(RunConfig) if f.name == name]
-  default = None if field.default is dataclasses.MISSING else field.default
-  define = {"bool": flags.DEFINE_boolean, "int": flags.DEFINE_integer,
-            "float": flags.DEFINE_float, "str": flags.DEFINE_string}[
-                plain_type(field.type)]
-  define(name, default, _HELP[name], **kwargs)
-
-
-def plain_type(annotation):
-  """"int" for int and for Optional[int]."""
-  if annotation in (bool, int, float, str):
-    return annotation.__name__
-  return [a.__name__ for a in annotation.__args__ if a is not type(None)][0]
-
-
-def config_from_flags():
+def config_from_flags(flag_values=FLAGS):
   """The RunConfig that the command line gives.
 
   Raises: InputError for a flag that cannot do what it says.
   """
-  if FLAGS.use_tpu:
+  if flag_values.use_tpu:
     raise errors.InputError(
         "use_tpu=true, but TPUs are not supported: looked for %s and would not "
         "know how to use it; drop the flag to train on this machine" %
-        ("tpu_name=%s" % FLAGS.tpu_name if FLAGS.tpu_name else "a TPU"))
-  for name in _WITHOUT_EFFECT:
-    if FLAGS[name].present:
+        ("tpu_name=%s" % flag_values.tpu_name if flag_values.tpu_name else
+         "a TPU"))
+  for setting in settings.TPU:
+    if setting.name != "use_tpu" and flag_values[setting.name].present:
       logging.warning("--%s=%s has no effect: there is no TPU here, and steps "
-                      "run one by one", name, FLAGS[name].value)
-  return RunConfig(**{field.name: FLAGS[field.name].value
-                      for field in dataclasses.fields(RunConfig)})
+                      "run one by one", setting.name,
+                      flag_values[setting.name].value)
+  return settings.RunConfig(**flags_lib.values(settings.RUN, flag_values))
 
 
 # ------------------------------------------------------------ before the work
@@ -272,9 +103,6 @@ def set_up(config):
   tokenizer = load_tokenizer(config.vocab_file, config.do_lower_case,
                              config.init_checkpoint, bert_config,
                              config.bert_config_file)
-  if config.adapter_size < 1:
-    raise errors.InputError("adapter_size is %d; it must be at least 1" %
-                            config.adapter_size)
   model = training.ModelSpec(
       bert_config=bert_config, num_labels=task.num_labels,
       is_regression=task.is_regression, adapter_size=config.adapter_size,
@@ -339,20 +167,12 @@ def _layer_list(text, num_hidden_layers):
   """"6-11" or "0,2,4-5" -> a sorted list of layers; None stays None."""
   if text is None:
     return None
-  layers = set()
-  for part in text.split(","):
-    span = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-    if not span:
-      raise errors.InputError(
-          "adapter_layers is %r; it must be layers and spans of layers, as in "
-          "6-11 or 0,2,4-5" % text)
-    first, last = int(span.group(1)), int(span.group(2) or span.group(1))
-    if not first <= last < num_hidden_layers:
-      raise errors.InputError(
-          "adapter_layers has %s; the model's layers are 0 to %d" %
-          (part.strip(), num_hidden_layers - 1))
-    layers.update(range(first, last + 1))
-  return sorted(layers)
+  layers = settings.layers_of(text)
+  if layers[-1] >= num_hidden_layers:
+    raise errors.InputError(
+        "adapter_layers is %s; the model's layers are 0 to %d" %
+        (text, num_hidden_layers - 1))
+  return layers
 
 
 def _check_tuning(model):
@@ -386,26 +206,9 @@ def check_actions(config, task):
     raise errors.InputError(
         "export_full_checkpoint is %s, a directory; give a prefix in it, such "
         "as %s" % (path, os.path.join(path, "bert_model.ckpt")))
-  for name, least in (("learning_rate", 0), ("num_train_epochs", 0),
-                      ("adapter_init_scale", 0), ("early_stopping", 0),
-                      ("bucket_window", 0)):
-    value = getattr(config, name)
-    if not (np.isfinite(value) and value >= least):
-      raise errors.InputError("%s is %s; it must be a number of at least %d" %
-                              (name, value, least))
   if config.do_train and not config.num_train_epochs:
     raise errors.InputError("num_train_epochs is 0, so there is nothing to "
                             "train; leave out do_train")
-  if config.init_shared_from not in (None, "first", "mean"):
-    raise errors.InputError("init_shared_from is %r; it can be first or mean" %
-                            config.init_shared_from)
-  for name in ("train_batch_size", "eval_batch_size", "predict_batch_size",
-               "save_checkpoints_steps", "save_checkpoints_secs",
-               "keep_checkpoint_max", "tokenize_workers"):
-    if getattr(config, name) < 1:
-      raise errors.InputError("%s is %d; it must be at least 1" %
-                              (name, getattr(config, name)))
-  check_precision(config.precision)
   if config.do_train and config.task_checkpoint:
     raise errors.InputError(
         "task_checkpoint is evaluated and predicted with; to train on from it, "
@@ -416,21 +219,8 @@ def check_actions(config, task):
   if config.early_stopping and not config.save_best:
     raise errors.InputError("early_stopping is %d, but save_best is not set" %
                             config.early_stopping)
-  if not 0 <= config.warmup_proportion <= 1:
-    raise errors.InputError("warmup_proportion is %g; it must be from 0 to 1" %
-                            config.warmup_proportion)
   distribution.check(config.distribution, config.start_timeout,
                      config.heartbeat_timeout)
-  if not 0 <= config.seed < 2**31:
-    raise errors.InputError("seed is %d; it must be from 0 to 2^31 - 1" %
-                            config.seed)
-
-
-def check_precision(precision):
-  """Raises InputError if there is no such precision."""
-  if precision not in training.PRECISIONS:
-    raise errors.InputError("precision is %s; it can be %s" % (
-        precision, " or ".join(training.PRECISIONS)))
 
 
 def _bert_config(config):
@@ -449,12 +239,6 @@ def _bert_config(config):
 
 # ------------------------------------------- which run an output_dir belongs to
 
-# Keys of run.json that may differ when a run goes on: it only says so.
-_SCHEDULE = ("learning_rate", "train_batch_size", "num_train_epochs",
-             "warmup_proportion", "seed", "max_seq_length", "bucket_window",
-             "compile_chains", "precision", "adapter_init_scale")
-
-
 def _record(config, task, model):
   """What run.json holds: enough to evaluate, and to refuse another run."""
   return dict(
@@ -462,69 +246,16 @@ def _record(config, task, model):
       task=glue.task_to_dict(task),
       init_shared_from=config.init_shared_from,
       do_lower_case=config.do_lower_case,
-      schedule={key: getattr(config, key) for key in _SCHEDULE},
+      schedule={name: getattr(config, name)
+                for name in settings.recorded("schedule")},
       versions={"tensorflow": tf.__version__, "numpy": np.__version__,
                 "python": platform.python_version()},
       base=None)
 
 
-def check_same_run(found, record, what, give, trains=True):
-  """Refuses an output_dir, or a task checkpoint, of another run.
-
-  Args:
-    found: dict or None, the run.json there.
-    record: dict, this run's.
-    what, give: str, for the message: what was found, and what to give instead.
-    trains: bool; otherwise the task's files may be others.
-
-  Raises: InputError naming what differs.
-  """
-  if not found:
-    return
-  if not isinstance(found.get("task"), dict) or "name" not in found["task"]:
-    raise errors.InputError("%s: its %s does not say of which task; give %s" %
-                            (what, checkpoints.RUN_RECORD, give))
-  for key in ("task", "bert_config", "num_labels", "tune", "top_n_layers",
-              "adapter_size", "adapter_layers", "init_shared_from",
-              "do_lower_case"):
-    there, here = found.get(key), record[key]
-    if there == here:
-      continue
-    if key == "task":
-      if (there["name"].lower(), here["name"].lower()) == ("mnli", "ax"):
-        continue
-      if there["name"] != here["name"]:
-        there, here = there["name"], here["name"]
-      else:
-        there, here = [
-            {k: v for k, v in task.items()
-             if trains or k not in ("train", "dev", "test")}
-            for task in (there, here)]
-        if there == here:
-          continue
-    if isinstance(there, dict) and isinstance(here, dict):
-      names = sorted(k for k in set(there) | set(here)
-                     if there.get(k) != here.get(k))
-      key, there, here = ("%s.%s" % (key, names[0]), there.get(names[0]),
-                          here.get(names[0]))
-    raise errors.InputError("%s: its %s is %s, and here it is %s; give %s" % (
-        what, key, there, here, give))
-
-
-def _log_changes(found, record, is_finished):
-  """Says which settings are not those that a run had so far."""
-  before = (found or {}).get("schedule", {})
-  for key, value in record["schedule"].items():
-    if key in before and before[key] != value:
-      logging.warning(
-          "the run there is finished: %s=%s is not used; it was %s"
-          if is_finished else "this run goes on with %s=%s; so far it was %s",
-          key, value, before[key])
-
-
 def _starting_weights(config, found, record):
   """The Weights that training starts from, or None; fills record["base"]."""
-  known = checkpoints.recorded_base(found, config.output_dir)
+  known = run_record.base_of(found, config.output_dir)
   if found and not known:
     _check_without_base(config, found)
   if not config.init_checkpoint and not known:
@@ -541,7 +272,7 @@ def _starting_weights(config, found, record):
         known, path=os.path.abspath(config.init_checkpoint or known["path"]))
     return weights
   weights = checkpoints.Weights.open(config.init_checkpoint)
-  record["base"] = checkpoints.describe_base(weights, config.init_checkpoint)
+  record["base"] = run_record.describe_base(weights, config.init_checkpoint)
   return weights
 
 
@@ -578,7 +309,7 @@ def _run_in(output_dir):
   newest = checkpoints.newest(output_dir)
   # A sweep leaves the task checkpoint alone.
   path = newest or _task_checkpoint_in(output_dir, TASK)
-  record = path and checkpoints.read_run_record(os.path.dirname(path))
+  record = path and run_record.read(os.path.dirname(path))
   return record, bool(newest)
 
 
@@ -645,10 +376,7 @@ def _in_common(config, setup):
       code.update(source.read())
   words = hashlib.sha256("\n".join(setup.tokenizer.vocab).encode("utf-8"))
   return dict(
-      {field.name: getattr(config, field.name)
-       for field in dataclasses.fields(RunConfig) if field.name not in _OWN},
-      **{name + " is given": bool(getattr(config, name))
-         for name in _IF_GIVEN},
+      settings.agreed(config),
       bert_config=setup.record["bert_config"], task=setup.record["task"],
       vocabulary=words.hexdigest()[:12], code=code.hexdigest()[:12],
       tensorflow=tf.__version__)
@@ -662,7 +390,7 @@ def _work(config, setup, group):
               "another output_dir")]
   if config.task_checkpoint:
     prefix = checkpoints.find(config.task_checkpoint)
-    records.append((checkpoints.read_run_record(os.path.dirname(prefix)),
+    records.append((run_record.read(os.path.dirname(prefix)),
                     "task_checkpoint %s is of another run" % prefix,
                     "the flags that it was trained with"))
   for record, what, give in records:
@@ -671,7 +399,8 @@ def _work(config, setup, group):
       config = dataclasses.replace(
           config, init_shared_from=record.get("init_shared_from"))
       setup.record["init_shared_from"] = config.init_shared_from
-    check_same_run(record, setup.record, what, give, config.do_train)
+    run_record.check_same_run(record, setup.record, settings.recorded("run"),
+                              what, give, config.do_train)
   if config.do_train and found and not goes_on:
     raise errors.InputError(
         "output_dir %s has the task checkpoint of a finished run, and no "
@@ -751,9 +480,9 @@ def train(config, setup, found, group):
   if group.is_chief:
     is_finished = bool(found) and checkpoints.step_of(
         checkpoints.newest(config.output_dir)) >= num_train_steps
-    _log_changes(found, setup.record, is_finished)
+    run_record.log_changes(found, setup.record, is_finished)
     if not is_finished:  # The record is of what was trained with.
-      checkpoints.write_run_record(config.output_dir, setup.record)
+      run_record.write(config.output_dir, setup.record)
   listeners = ([_KeepBest(config, setup, group.alone())]
                if config.save_best and group.is_chief else [])
   for listener in listeners:
@@ -824,7 +553,7 @@ class _KeepBest(tf.train.CheckpointSaverListener):
     _write_eval_summary(config.output_dir, split, results)
     score = results[self._metric]
     # The best one's own record, not the list: a kill can come between the two.
-    best = (checkpoints.read_run_record(self._best) or {}).get(
+    best = (run_record.read(self._best) or {}).get(
         "dev", {}).get(self._metric)
     scores.append((int(global_step_value), score))
     is_best = best is None or (
@@ -854,7 +583,7 @@ class _KeepBest(tf.train.CheckpointSaverListener):
       return files.read_json(self._path, [(int, float)], missing_ok=True) or []
     except errors.InputError as error:
       # The best one's own record has its score; the others are lost.
-      dev = (checkpoints.read_run_record(self._best) or {}).get("dev", {})
+      dev = (run_record.read(self._best) or {}).get("dev", {})
       logging.warning("%s; going on with the best one's score alone", error)
       return [(dev["global_step"], dev[self._metric])] if dev else []
 

@@ -1,7 +1,5 @@
 """The main program from end to end: real files, the real `run` and `main`."""
 
-import dataclasses
-import functools
 import glob
 import json
 import os
@@ -17,11 +15,13 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import record as run_record
 from adapter_bert.base import errors
 from adapter_bert.data import glue
 from adapter_bert.data import input_pipeline
 import modeling
 import run_classifier
+from adapter_bert import settings
 from adapter_bert.experiments import sweep
 from adapter_bert import test_util
 from adapter_bert.training import loop as training
@@ -105,7 +105,7 @@ class Files(object):
         learning_rate=1e-2, adapter_size=3, compile_chains=False), **changes)
 
   def run(self, task, output_dir, **changes):
-    return run_classifier.run(run_classifier.RunConfig(
+    return run_classifier.run(settings.RunConfig(
         **self.settings(task, output_dir, **changes)))
 
 
@@ -173,7 +173,7 @@ def test_predictions_are_rows_in_order_and_a_submission(files, mrpc):
   assert submission[1:] == ["%d\t%d" % (i, p)
                             for i, p in enumerate(rows.argmax(1))]
   # They are what training.predict computes.
-  setup = run_classifier.set_up(run_classifier.RunConfig(
+  setup = run_classifier.set_up(settings.RunConfig(
       **files.settings("MRPC", mrpc, do_predict=True)))
   split, = setup.task.test
   outputs = training.predict(
@@ -267,7 +267,7 @@ def test_scores_of_another_run_do_not_count(files, tmp_path):
   scores = json.loads((tmp_path / "dev_scores.json").read_text())
   assert [step for step, _ in scores] == [2, 4]
   assert all(abs(score) < 1 for _, score in scores)
-  assert checkpoints.read_run_record(str(tmp_path / "best"))["dev"]
+  assert run_record.read(str(tmp_path / "best"))["dev"]
 
 
 def test_other_files_of_the_same_task(files, mrpc, tmp_path):
@@ -560,21 +560,13 @@ OLD_COMMAND_LINE = """
 def fixture_flag_values():
   """The program's flags, defined apart from those of this process."""
   holder = flags.FlagValues()
-  with pytest.MonkeyPatch.context() as patch:
-    for kind in ("boolean", "integer", "float", "string"):
-      define = getattr(flags, "DEFINE_" + kind)
-      patch.setattr(flags, "DEFINE_" + kind, functools.partial(
-          define, flag_values=holder))
-    patch.setattr(flags, "mark_flags_as_required", functools.partial(
-        flags.mark_flags_as_required, flag_values=holder))
-    run_classifier.define_flags()
-    patch.setattr(run_classifier, "FLAGS", holder)
-    yield holder
+  run_classifier.define_flags(holder)
+  return holder
 
 
 def test_an_old_command_line_still_works(flag_values, caplog):
   flag_values(["program"] + OLD_COMMAND_LINE.split())
-  config = run_classifier.config_from_flags()
+  config = run_classifier.config_from_flags(flag_values)
   assert (config.task_name, config.do_train, config.eval_batch_size,
           config.learning_rate) == ("MRPC", True, 8, 5e-5)
   for name in ("tpu_name", "tpu_zone", "gcp_project", "master",
@@ -589,11 +581,6 @@ def test_an_old_command_line_still_works(flag_values, caplog):
       flag_values[name].unparse()
     with pytest.raises(error):
       flag_values(["program"] + arguments)
-
-
-def test_every_flag_has_a_field_and_a_help_line():
-  names = {f.name for f in dataclasses.fields(run_classifier.RunConfig)}
-  assert names == set(run_classifier._HELP)
 
 
 def command(*arguments):
@@ -712,8 +699,8 @@ def test_save_best_reads_dev_before_training(files, tmp_path):
 ])
 def test_a_record_that_says_too_little(files, mrpc, tmp_path, changes, words):
   task = shutil.copytree(os.path.join(mrpc, "task"), str(tmp_path / "task"))
-  checkpoints.write_run_record(
-      task, dict(checkpoints.read_run_record(task), **changes))
+  run_record.write(
+      task, dict(run_record.read(task), **changes))
   line = refused(files, tmp_path / "out", task="MRPC", do_train=False,
                  do_eval=True, task_checkpoint=task)
   assert words in line and task in line and "run.json" in line
@@ -871,7 +858,7 @@ def test_a_checkpoint_of_the_reference_evaluates_as_it_did(tmp_path):
             encoding="utf-8") as source:
     expected = json.load(source)
   bert = test_util.external("BERT_BASE_DIR")
-  results = run_classifier.run(run_classifier.RunConfig(
+  results = run_classifier.run(settings.RunConfig(
       task_name="MRPC", data_dir=test_util.external("GLUE_DIR", "MRPC"),
       vocab_file=os.path.join(bert, "vocab.txt"),
       bert_config_file=os.path.join(bert, "bert_config.json"),

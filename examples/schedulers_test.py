@@ -11,7 +11,7 @@ import subprocess
 import textwrap
 
 from adapter_bert.distributed import cluster
-import run_classifier
+from adapter_bert import settings
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -33,7 +33,7 @@ def run(command, tmp_path, **environment):
 
 
 def check_flags(line):
-  fields = {f.name for f in dataclasses.fields(run_classifier.RunConfig)}
+  fields = {f.name for f in dataclasses.fields(settings.RunConfig)}
   names = re.findall(r"--(\w+)", line)
   assert len(names) > 8 and set(names) <= fields
   assert "--distribution=multi_worker" in line

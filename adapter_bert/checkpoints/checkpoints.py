@@ -24,9 +24,9 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
 from adapter_bert.base import files
+from adapter_bert.checkpoints import record as run_record
 import modeling
 
-RUN_RECORD = "run.json"
 CHECKPOINT_NAME = "model.ckpt"
 # What a Google checkpoint directory calls its checkpoint.
 BASE_CHECKPOINT_NAME = "bert_model.ckpt"
@@ -153,27 +153,6 @@ def write(prefix, arrays):
             prefix, errors.op_reason(error))) from error
 
 
-# ------------------------------------------------------------------ run.json
-
-
-def write_run_record(output_dir, record):
-  """Writes the dict that describes a run, atomically.
-
-  Raises: InputError if the directory cannot be written.
-  """
-  files.make_directory(output_dir)
-  files.write_json(os.path.join(output_dir, RUN_RECORD), record)
-
-
-def read_run_record(output_dir):
-  """The dict that write_run_record wrote there, or None.
-
-  Raises: InputError if there is a file that is none.
-  """
-  return files.read_json(os.path.join(output_dir, RUN_RECORD), dict,
-                         missing_ok=True)
-
-
 # ------------------------------------------------------------------- weights
 
 
@@ -210,8 +189,8 @@ class Weights(object):
     Raises: InputError if a file is missing, or the base is another one.
     """
     prefix = find(path)
-    record = read_run_record(os.path.dirname(prefix)) or {}
-    recorded = recorded_base(record, prefix)
+    record = run_record.read(os.path.dirname(prefix)) or {}
+    recorded = run_record.base_of(record, prefix)
     alone = cls([prefix])
     if not recorded or (alone.is_whole() and
                         not record.get("init_shared_from")):
@@ -291,33 +270,11 @@ class Weights(object):
     return digest.hexdigest()
 
 
-def describe_base(weights, path):
-  """What run.json records of the weights that a run starts from."""
-  return {"path": os.path.abspath(path), "sha256": weights.digest()}
-
-
-def recorded_base(record, where):
-  """What a run.json says of the base: as from `describe_base`, or None.
-
-  Args:
-    record: dict or None, from `read_run_record`.
-    where: str, whose it is, for the message.
-
-  Raises: InputError if it says too little.
-  """
-  base = (record or {}).get("base")
-  for key in ("path", "sha256") if base else ():
-    if key not in base:
-      raise errors.InputError("%s: the base in its %s has no '%s'" %
-                              (where, RUN_RECORD, key))
-  return base
-
-
 def find_base(recorded, given, what, force=False):
   """Weights of the base that was recorded.
 
   Args:
-    recorded: dict, from `describe_base`.
+    recorded: dict, from `run_record.describe_base`.
     given: str or None; where to look instead of in the recorded place.
     what: str, who needs it, for the message.
     force: bool; another one is taken, with a warning.
@@ -375,7 +332,7 @@ def write_task(output_dir, run_dir, facts=None):
   Returns: int, the bytes written.
   """
   weights = Weights([newest(run_dir)])
-  record = dict(read_run_record(run_dir), **facts or {})
+  record = dict(run_record.read(run_dir), **facts or {})
   # Without a base to go on top of, the frozen variables are needed too.
   kept = [n for n in weights.shapes if not _SLOT.search(n) and
           (n + "/adam_m" in weights.shapes or not record["base"])]
@@ -389,7 +346,7 @@ def write_task(output_dir, run_dir, facts=None):
       arrays = {name: weights.value(name)
                 for name in set(kept) | {"global_step"}}
       write(os.path.join(temporary, CHECKPOINT_NAME), arrays)
-      write_run_record(temporary, record)
+      run_record.write(temporary, record)
       size = sum(entry.stat().st_size for entry in os.scandir(temporary))
       files.replace_directory(temporary, output_dir)
     finally:

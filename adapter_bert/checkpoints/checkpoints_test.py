@@ -7,6 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import record as run_record
 from adapter_bert.base import errors
 import modeling
 from adapter_bert import test_util
@@ -305,8 +306,8 @@ def run_on(base, directory, record=None):
   checkpoints.write(os.path.join(directory, "model.ckpt-4"), {
       name: value, name + "/adam_m": value, name + "/adam_v": value,
       "global_step": np.int64(4)})
-  checkpoints.write_run_record(directory, record or {
-      "base": checkpoints.describe_base(checkpoints.Weights([base[0]]),
+  run_record.write(directory, record or {
+      "base": run_record.describe_base(checkpoints.Weights([base[0]]),
                                         base[0])})
   return name, value
 
@@ -353,7 +354,7 @@ def test_a_task_checkpoint_has_no_slots(base, tmp_path):
   weights = checkpoints.Weights.open(task)
   np.testing.assert_array_equal(weights.value(name), value)
   assert set(weights.shapes) == set(base[1]) | {"global_step"}
-  assert checkpoints.read_run_record(task)["dev"] == 1
+  assert run_record.read(task)["dev"] == 1
   assert sorted(os.listdir(directory)) == sorted(
       ["task", "run.json", "model.ckpt-4.index",
        "model.ckpt-4.data-00000-of-00001"])
@@ -364,7 +365,7 @@ def test_without_a_base_a_task_checkpoint_has_everything(base, tmp_path):
   os.makedirs(directory)
   checkpoints.write(os.path.join(directory, "model.ckpt-4"),
                     dict(base[1], global_step=np.int64(4)))
-  checkpoints.write_run_record(directory, {"base": None})
+  run_record.write(directory, {"base": None})
   checkpoints.write_task(str(tmp_path / "task"), directory)
   weights = checkpoints.Weights.open(str(tmp_path / "task"))
   assert set(base[1]) < set(weights.shapes)
@@ -386,9 +387,9 @@ def test_a_base_that_moved_or_changed(base, tmp_path):
 
 
 def test_run_records(tmp_path):
-  assert checkpoints.read_run_record(str(tmp_path)) is None
-  checkpoints.write_run_record(str(tmp_path / "a"), {"task": "x"})
-  assert checkpoints.read_run_record(str(tmp_path / "a")) == {"task": "x"}
+  assert run_record.read(str(tmp_path)) is None
+  run_record.write(str(tmp_path / "a"), {"task": "x"})
+  assert run_record.read(str(tmp_path / "a")) == {"task": "x"}
   (tmp_path / "a" / "run.json").write_text("{")
   with pytest.raises(errors.InputError, match="run.json"):
-    checkpoints.read_run_record(str(tmp_path / "a"))
+    run_record.read(str(tmp_path / "a"))

@@ -45,13 +45,16 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import record as run_record
 from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
 from adapter_bert.base import files
+from adapter_bert.base import flags as flags_lib
 from adapter_bert.data import glue
 from adapter_bert.data import input_pipeline
 import run_classifier
 from adapter_bert.experiments import sweep
+from adapter_bert import settings as settings_lib
 from adapter_bert.training import loop as training
 
 FLAGS = flags.FLAGS
@@ -378,7 +381,7 @@ def ablation_of_checkpoint(task_checkpoint, data_dir, vocab_file,
   """
   prefix = checkpoints.find(task_checkpoint)
   directory = os.path.dirname(prefix)
-  record = checkpoints.read_run_record(directory)
+  record = run_record.read(directory)
   task, model = training.model_from_record(record, task_checkpoint)
   if not model.tuning.uses_adapters or model.adapter_layers == []:
     raise errors.InputError(
@@ -387,7 +390,7 @@ def ablation_of_checkpoint(task_checkpoint, data_dir, vocab_file,
   if not task.dev:
     raise errors.InputError("%s: the task %s has no dev file to score on" %
                             (task_checkpoint, task.display_name))
-  where = os.path.join(directory, checkpoints.RUN_RECORD)
+  where = os.path.join(directory, run_record.FILE)
   try:
     length = record["schedule"]["max_seq_length"]
     do_lower_case = record["do_lower_case"]
@@ -602,9 +605,6 @@ FIGURES = collections.OrderedDict([
     ("init_scale", ("figure 6, right", init_scale_numbers, draw_init_scale)),
     ("ablation", ("figure 6, left", None, draw_ablation)),
 ])
-# Flags of the ablation that run_classifier.py has too.
-_ABLATION_FLAGS = ("data_dir", "vocab_file", "init_checkpoint", "force_base",
-                   "eval_batch_size")
 
 
 def define_flags(flag_values=FLAGS):
@@ -620,8 +620,8 @@ def define_flags(flag_values=FLAGS):
       ("task_checkpoint", "The trained model to ablate: a run's task/ or "
        "best/.")):
     flags.DEFINE_string(name, None, description, flag_values=flag_values)
-  for name in _ABLATION_FLAGS:
-    run_classifier.define_flag(name, flag_values=flag_values)
+  # Of the ablation.
+  flags_lib.define(settings_lib.of_program("figures"), flag_values=flag_values)
   flags.mark_flags_as_required(["figure", "output"], flag_values=flag_values)
 
 

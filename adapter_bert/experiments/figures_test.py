@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import record as run_record
 from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
 from adapter_bert.experiments import figures
@@ -317,9 +318,9 @@ def trained(files, name, **changes):
   output_dir = files.path("out/" + name)
   results = files.run("STS-B", output_dir, **settings)
   task_checkpoint = os.path.join(output_dir, "task")
-  record = checkpoints.read_run_record(task_checkpoint)
+  record = run_record.read(task_checkpoint)
   # Two models may well rank a few sentences alike; this metric tells them apart.
-  checkpoints.write_run_record(task_checkpoint, dict(
+  run_record.write(task_checkpoint, dict(
       record, task=dict(record["task"], metrics=["pearson"])))
   return task_checkpoint, results.get("dev")
 
@@ -339,7 +340,7 @@ def ablation(files, task_checkpoint, **changes):
 
 def score_of(files, task_checkpoint, tmp_path, **changes):
   """The main metric in points of a checkpoint, its model changed."""
-  record = checkpoints.read_run_record(task_checkpoint)
+  record = run_record.read(task_checkpoint)
   task, model = training.model_from_record(record, task_checkpoint)
   records = input_pipeline.prepare(
       task, task.dev[0], files.path("STS-B"),
@@ -457,10 +458,10 @@ def test_the_heat_map_has_an_empty_lower_triangle():
 def copied(task_checkpoint, directory, **changes):
   """A copy of a task checkpoint with another run.json; without, if none."""
   shutil.copytree(task_checkpoint, directory)
-  record = checkpoints.read_run_record(directory)
-  os.remove(os.path.join(directory, checkpoints.RUN_RECORD))
+  record = run_record.read(directory)
+  os.remove(os.path.join(directory, run_record.FILE))
   if changes:
-    checkpoints.write_run_record(directory, dict(record, **changes))
+    run_record.write(directory, dict(record, **changes))
   return directory
 
 

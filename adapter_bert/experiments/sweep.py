@@ -58,12 +58,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import flags
 
 from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import record as run_record
 from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
 from adapter_bert.base import files
 from adapter_bert.data import glue
 import modeling
 import run_classifier
+from adapter_bert import settings as settings_lib
 from adapter_bert.training import loop as training
 
 FLAGS = flags.FLAGS
@@ -122,17 +124,11 @@ PRESETS = {
 
 # ------------------------------------------------------- from grids to runs
 
-_FIELDS = {field.name: field
-           for field in dataclasses.fields(run_classifier.RunConfig)}
-# A sweep says these itself, the same for all of its runs.
-_NOT_IN_A_GRID = (
-    "output_dir", "vocab_file", "bert_config_file", "init_checkpoint",
-    "do_train", "do_eval", "do_predict", "task_checkpoint", "force_base",
-    "export_full_checkpoint")
-SETTINGS = [name for name in _FIELDS if name not in _NOT_IN_A_GRID]
+_FIELDS = {setting.name: setting for setting in settings_lib.RUN}
+SETTINGS = list(settings_lib.swept())
 # Settings that no result depends on: a finished run stays finished.
-_WITHOUT_EFFECT = ("tokenize_workers", "keep_checkpoint_max", "eval_batch_size",
-                   "predict_batch_size", "start_timeout", "heartbeat_timeout")
+_WITHOUT_EFFECT = tuple(name for name in SETTINGS
+                        if not _FIELDS[name].decides_result)
 # What a run does unless its settings say something else. Runs are minutes long,
 # so it takes a checkpoint each minute to resume them.
 _OF_A_SWEEP = {"keep_checkpoint_max": 1, "save_checkpoints_secs": 60}
@@ -153,8 +149,7 @@ _SHORT = {"learning_rate": "lr", "num_train_epochs": "epochs",
 
 
 def _default(name):
-  default = _FIELDS[name].default
-  return None if default is dataclasses.MISSING else default
+  return _FIELDS[name].plain_default
 
 
 class Run(object):
@@ -359,20 +354,11 @@ def _check_grid(grid, where):
 
 
 def check_value(key, value, where):
-  """Raises InputError if a value is not of the setting's type."""
-  kind = run_classifier.plain_type(_FIELDS[key].type)
-  if value is None and _default(key) is None:
-    return
-  if kind == "float":
-    good = (isinstance(value, (int, float)) and
-            abs(value) <= sys.float_info.max and not isinstance(value, bool))
-  else:
-    good = type(value).__name__ == kind
-  if not good:
-    raise errors.InputError("%s: %s is %s; it must be %s" % (
-        where, key, json.dumps(value)[:40],
-        {"float": "a number", "int": "a whole number", "str": "a string",
-         "bool": "true or false"}[kind]))
+  """Raises InputError if a setting cannot have a value."""
+  try:
+    _FIELDS[key].check_value(value, json.dumps)
+  except errors.InputError as error:
+    raise errors.InputError("%s: %s" % (where, error)) from error
 
 
 def read_sweep_file(path):
@@ -414,7 +400,7 @@ class Options(object):
     own = dict(_OF_A_SWEEP)
     if run["save_best"]:
       del own["save_checkpoints_secs"]  # Each checkpoint is an evaluation.
-    return run_classifier.RunConfig(**dict(
+    return settings_lib.RunConfig(**dict(
         dict(own, **run.settings),
         task_name=run["task_name"], do_train=True, do_eval=True,
         data_dir=data_dir or os.path.join(self.glue_dir, run.task.display_name),
@@ -468,7 +454,7 @@ def check_base(results, options):
   """
   digest = None
   for slug in results:
-    base = (checkpoints.read_run_record(os.path.join(
+    base = (run_record.read(os.path.join(
         options.output_dir, RUNS, slug)) or {}).get("base")
     if digest is None and options.init_checkpoint:
       digest = checkpoints.Weights.open(options.init_checkpoint).digest()
@@ -485,7 +471,7 @@ def command(config):
   given = []
   for name, field in _FIELDS.items():
     value = getattr(config, name)
-    if field.default is dataclasses.MISSING or value != field.default:
+    if value != field.default:
       if isinstance(value, bool):
         value = str(value).lower()
       if value is not None:
@@ -738,7 +724,7 @@ def counts_of(run_dir):
     float, the fraction by either convention; whole: int, the model's without
     adapters and head.
   """
-  _, model = training.model_from_record(checkpoints.read_run_record(run_dir),
+  _, model = training.model_from_record(run_record.read(run_dir),
                                         run_dir)
   size = model.adapter_size if model.tuning.uses_adapters else None
   counts = count_parameters.count(
@@ -996,13 +982,12 @@ def _result_from(row):
 
   Raises: KeyError, ValueError or TypeError for a row that is none.
   """
-  parse = {"int": int, "float": float, "str": str,
-           "bool": lambda text: bool(("False", "True").index(text))}
+  parse = {int: int, float: float, str: str,
+           bool: lambda text: bool(("False", "True").index(text))}
   settings = {}
   for name in SETTINGS:
     if row.get(name):  # An empty cell is a setting that means nothing there.
-      kind = run_classifier.plain_type(_FIELDS[name].type)
-      settings[name] = _plain_number(parse[kind](row[name]))
+      settings[name] = _plain_number(parse[_FIELDS[name].kind](row[name]))
   score = float(row["score"])
   if not math.isfinite(score):
     raise ValueError("the score of a run is %s" % row["score"])
@@ -1285,8 +1270,8 @@ def grid_from_flags(flag_values):
 
 def _parsed(name, text, where):
   """A setting's value from the text of a flag."""
-  read = {"int": int, "float": float, "str": str, "bool": json.loads}[
-      run_classifier.plain_type(_FIELDS[name].type)]
+  read = {int: int, float: float, str: str, bool: json.loads}[
+      _FIELDS[name].kind]
   try:
     value = read(text)
   except ValueError:

@@ -44,11 +44,14 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import record as run_record
 from adapter_bert.base import errors
+from adapter_bert.base import flags as flags_lib
 from adapter_bert.data import glue
 from adapter_bert.data import input_pipeline
 import modeling
 import run_classifier
+from adapter_bert import settings
 from adapter_bert.training import loop as training
 
 FLAGS = flags.FLAGS
@@ -63,42 +66,14 @@ _MAX_LINE_BYTES = 1 << 20
 _TRAINING_KEYS = ("hidden_dropout_prob", "attention_probs_dropout_prob",
                   "initializer_range")
 
-# The flags that run_classifier.py has too.
-_SHARED_FLAGS = ("vocab_file", "init_checkpoint", "bert_config_file",
-                 "max_seq_length", "precision", "force_base")
-
-
-@dataclasses.dataclass
-class Options(object):
-  """Everything that the program is told; one field for each flag."""
-  task_checkpoints: List[str]
-  vocab_file: str
-  init_checkpoint: Optional[str] = None
-  bert_config_file: Optional[str] = None
-  input: Optional[str] = None
-  output: Optional[str] = None
-  header: bool = False
-  batch_size: int = run_classifier.RunConfig.predict_batch_size
-  max_seq_length: int = run_classifier.RunConfig.max_seq_length
-  precision: str = run_classifier.RunConfig.precision
-  force_base: bool = run_classifier.RunConfig.force_base
+# Everything that the program is told; one field for each flag.
+Options = settings.options_class("predict_tasks")
 
 
 def define_flags():
   """A flag for each field of Options."""
-  flags.DEFINE_list(
-      "task_checkpoints", None, "Comma-separated: the directories output_dir/"
-      "task or output_dir/best of runs on one and the same BERT.")
-  flags.DEFINE_string("input", None, "Lines of one sentence, or of two with a "
-                      "tab between them; default: stdin.")
-  flags.DEFINE_string("output", None, "JSON lines; default: stdout.")
-  flags.DEFINE_boolean("header", Options.header,
-                       "Whether the first line is a header, to be skipped.")
-  flags.DEFINE_integer("batch_size", Options.batch_size,
-                       "Lines in a batch; results do not depend on it.")
-  for name in _SHARED_FLAGS:
-    run_classifier.define_flag(name)
-  flags.mark_flags_as_required(["task_checkpoints", "vocab_file"])
+  _, required = settings.PROGRAMS["predict_tasks"]
+  flags_lib.define(settings.of_program("predict_tasks"), required)
 
 
 # ----------------------------------------------- the checkpoints, unloaded
@@ -129,7 +104,7 @@ def read_checkpoints(paths, precision):
       raise errors.InputError("task_checkpoints has an empty entry; give "
                               "directories with a comma between them")
     prefix = checkpoints.find(path)
-    record = checkpoints.read_run_record(os.path.dirname(prefix))
+    record = run_record.read(os.path.dirname(prefix))
     task, model = training.model_from_record(record, prefix, precision)
     _check_record(record, prefix)
     same = sum(other.task.display_name == task.display_name for other in found)
@@ -147,8 +122,8 @@ def _check_record(record, prefix):
   for key in ("base", "do_lower_case"):
     if key not in record:
       raise errors.InputError("%s: its %s has no '%s'" %
-                              (prefix, checkpoints.RUN_RECORD, key))
-  if not checkpoints.recorded_base(record, prefix):
+                              (prefix, run_record.FILE, key))
+  if not run_record.base_of(record, prefix):
     raise errors.InputError(
         "%s: was trained without init_checkpoint, so there is no BERT that it "
         "shares with other tasks; predict with run_classifier.py" % prefix)
@@ -370,7 +345,7 @@ def _load_ops(group, built, loaded, base):
       raise errors.InputError(
           "%s: %s is not in it (tune=%s), nor in its base %s; leave out "
           "init_checkpoint, so that the base is the one in its %s" %
-          (task.prefix, name, task.model.tune, base, checkpoints.RUN_RECORD))
+          (task.prefix, name, task.model.tune, base, run_record.FILE))
   # All of them have the same base, and it is what the shared ones come from.
   ops = checkpoints.load_ops(
       [v for name, v in built.shared.items() if name not in loaded], found,
@@ -396,7 +371,7 @@ def _check_trained(task, weights, trained):
     raise errors.InputError(
         "%s: %s %s, and the model in its %s (tune=%s) %s it; the two are not "
         "of one run" % (task.prefix, "has" if name in held else "lacks", name,
-                        checkpoints.RUN_RECORD, task.model.tune,
+                        run_record.FILE, task.model.tune,
                         "trains" if name in trained else "does not train"))
   for name, shape in trained.items():
     if weights.shapes[name] != shape:
@@ -619,16 +594,12 @@ def set_up(options):
 
   Raises: InputError.
   """
-  run_classifier.check_precision(options.precision)
-  if options.batch_size < 1:
-    raise errors.InputError("batch_size is %d; it must be at least 1" %
-                            options.batch_size)
   tasks = read_checkpoints(options.task_checkpoints, options.precision)
   first = tasks[0]
   if options.bert_config_file:
     check_config(options.bert_config_file, first)
   config = first.model.bert_config
-  where = os.path.join(os.path.dirname(first.prefix), checkpoints.RUN_RECORD)
+  where = os.path.join(os.path.dirname(first.prefix), run_record.FILE)
   run_classifier.check_length(options.max_seq_length, config, where)
   tokenizer = run_classifier.load_tokenizer(
       options.vocab_file, first.record["do_lower_case"],
@@ -705,8 +676,8 @@ def main(argv):
   # Ends quietly when the reader of the output has enough, as `head` does.
   signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   try:
-    run(Options(**{field.name: FLAGS[field.name].value
-                   for field in dataclasses.fields(Options)}), _BEGAN)
+    run(Options(**flags_lib.values(settings.of_program("predict_tasks"))),
+        _BEGAN)
   except KeyboardInterrupt:
     return 128 + signal.SIGINT
 

@@ -12,6 +12,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import record as run_record
 from adapter_bert.base import errors
 from adapter_bert.data import glue
 from adapter_bert.data import input_pipeline
@@ -382,12 +383,12 @@ def test_the_output_is_not_the_input(files):
 
 
 def change_record(directory, **changes):
-  record = checkpoints.read_run_record(directory)
+  record = run_record.read(directory)
   record.update(changes)
   for key, value in changes.items():
     if value is KeyError:
       del record[key]
-  checkpoints.write_run_record(directory, record)
+  run_record.write(directory, record)
 
 
 @pytest.fixture(name="copy")
@@ -426,7 +427,7 @@ def test_a_record_that_does_not_fit(files, copy, changes, words):
 
 
 def test_another_base_is_refused_unless_forced(files, copy):
-  base = checkpoints.read_run_record(copy)["base"]
+  base = run_record.read(copy)["base"]
   change_record(copy, base=dict(base, sha256="0" * 64))
   assert "digest 000000000000" in with_copy(files, copy)
   row, = predicted(files, ["a\tb"], force_base=True,
@@ -435,7 +436,7 @@ def test_another_base_is_refused_unless_forced(files, copy):
 
 
 def test_another_label_set_and_a_record_without_labels(files, copy):
-  record = checkpoints.read_run_record(copy)
+  record = run_record.read(copy)
   three = dict(record["task"], labels=["a", "b", "c"], metrics=["accuracy"])
   change_record(copy, task=three, num_labels=3)
   line = with_copy(files, copy)
@@ -446,7 +447,7 @@ def test_another_label_set_and_a_record_without_labels(files, copy):
 
 
 def test_another_config(files, copy):
-  record = checkpoints.read_run_record(copy)
+  record = run_record.read(copy)
   config = dict(record["bert_config"], hidden_act="relu")
   change_record(copy, bert_config=config)
   assert "hidden_act is relu, and gelu" in with_copy(files, copy)

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Optional, Sequence
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
-from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import record as run_record
 from adapter_bert.data import glue
 from adapter_bert.data import input_pipeline
 import modeling
@@ -258,7 +258,7 @@ def model_from_record(record, where, precision=None):
   """The task and the model of a run, or of its task checkpoint.
 
   Args:
-    record: what checkpoints.read_run_record gave.
+    record: what run_record.read gave.
     where: str, the checkpoint, for messages.
     precision: one of PRECISIONS; None: the one that it was trained in.
 
@@ -270,8 +270,8 @@ def model_from_record(record, where, precision=None):
     raise errors.InputError(
         "%s: has no %s beside it, which says what task and model it is; give "
         "a run's output_dir, or the task/ or best/ in it" %
-        (where, checkpoints.RUN_RECORD))
-  where = "%s: its %s" % (where, checkpoints.RUN_RECORD)
+        (where, run_record.FILE))
+  where = "%s: its %s" % (where, run_record.FILE)
   try:
     task = glue.task_from_dict(record["task"], where)
     model = ClassifierSpec(

@@ -1,0 +1,71 @@
+"""One row makes the flag, the field and the check."""
+
+import dataclasses
+
+from absl import flags as absl_flags
+import pytest
+
+from adapter_bert.base import errors
+from adapter_bert.base import flags
+
+
+def _layers(text):
+  if text == "none":
+    raise ValueError("layers is none; give some")
+
+
+ROWS = [
+    flags.Setting("where", str, flags.REQUIRED, "A path."),
+    flags.Setting("rate", float, 0.5, "A rate.", least=0, most=1),
+    flags.Setting("size", int, 8, "A size.", least=1),
+    flags.Setting("kind", str, "a", "A kind.", allowed=("a", "b")),
+    flags.Setting("layers", str, None, "Some layers.", check=_layers),
+    flags.Setting("loud", bool, False, "Whether to be."),
+    flags.Setting("names", list, None, "Some names."),
+]
+Config = flags.config_class("Config", ROWS)
+
+
+def test_a_command_line_becomes_a_config():
+  holder = absl_flags.FlagValues()
+  flags.define(ROWS, ["where"], holder)
+  holder(["program", "--where=here", "--rate=1", "--loud", "--names=x,y"])
+  config = Config(**flags.values(ROWS, holder))
+  assert dataclasses.asdict(config) == {
+      "where": "here", "rate": 1.0, "size": 8, "kind": "a", "layers": None,
+      "loud": True, "names": ["x", "y"]}
+  assert dataclasses.replace(config, size=9).size == 9
+  with pytest.raises(absl_flags.IllegalFlagValueError):
+    holder(["program", "--rate=1"])  # `where` is required
+    holder["where"].unparse()
+    holder.validate_all_flags()
+
+
+@pytest.mark.parametrize("changes,line", [
+    (dict(where=None), "where is not given"),
+    (dict(where=3), "where is 3; it must be a string"),
+    (dict(rate=1.5), "rate is 1.5; it must be a number from 0 to 1"),
+    (dict(rate=float("nan")), "rate is nan; it must be a number from 0 to 1"),
+    (dict(rate=True), "rate is True; it must be a number from 0 to 1"),
+    (dict(rate="0.5"), "rate is '0.5'; it must be a number from 0 to 1"),
+    (dict(size=0), "size is 0; it must be a whole number of at least 1"),
+    (dict(size=2.0), "size is 2.0; it must be a whole number of at least 1"),
+    (dict(size=True), "size is True; it must be a whole number of at least 1"),
+    (dict(size=None), "size is None; it must be a whole number of at least 1"),
+    (dict(kind="c"), "kind is c; it can be a or b"),
+    (dict(layers="none"), "layers is none; give some"),
+    (dict(loud=1), "loud is 1; it must be true or false"),
+    (dict(rate=10**400), "rate is 1" + "0" * 39 + "...; it must be a number "
+     "from 0 to 1"),
+])
+def test_each_value_is_checked_by_its_row(changes, line):
+  Config(where="here")
+  with pytest.raises(errors.InputError) as caught:
+    Config(**dict(dict(where="here"), **changes))
+  assert str(caught.value) == line
+
+
+def test_what_is_required_of_a_program():
+  other = flags.config_class("Other", ROWS, required=["layers"])
+  with pytest.raises(errors.InputError, match="layers is not given"):
+    other(where="here", layers=None)

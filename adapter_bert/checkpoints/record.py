@@ -1,0 +1,114 @@
+"""run.json: what a run records of itself, beside its checkpoints.
+
+It says with what the weights there were trained: enough to evaluate them, and
+to refuse to go on with something else. Imported as `run_record`; `record` is
+the dict in it.
+"""
+
+import os
+
+from absl import logging
+
+from adapter_bert.base import errors
+from adapter_bert.base import files
+
+FILE = "run.json"
+
+
+def write(output_dir, record):
+  """Writes the dict that describes a run, atomically.
+
+  Raises: InputError if the directory cannot be written.
+  """
+  files.make_directory(output_dir)
+  files.write_json(os.path.join(output_dir, FILE), record)
+
+
+def read(output_dir):
+  """The dict that `write` wrote there, or None.
+
+  Raises: InputError if there is a file that is none.
+  """
+  return files.read_json(os.path.join(output_dir, FILE), dict, missing_ok=True)
+
+
+# ------------------------------------------------------------------- the base
+
+
+def describe_base(weights, path):
+  """What a record says of the checkpoints.Weights that a run starts from."""
+  return {"path": os.path.abspath(path), "sha256": weights.digest()}
+
+
+def base_of(record, where):
+  """What a record says of the base: as from `describe_base`, or None.
+
+  Args:
+    record: dict or None, from `read`.
+    where: str, whose it is, for the message.
+
+  Raises: InputError if it says too little.
+  """
+  base = (record or {}).get("base")
+  for key in ("path", "sha256") if base else ():
+    if key not in base:
+      raise errors.InputError("%s: the base in its %s has no '%s'" %
+                              (where, FILE, key))
+  return base
+
+
+# ----------------------------------------------- which run a record belongs to
+
+
+def check_same_run(found, record, fixed, what, give, trains=True):
+  """Refuses an output_dir, or a task checkpoint, of another run.
+
+  Args:
+    found: dict or None, the record there.
+    record: dict, this run's.
+    fixed: the keys that must be equal, besides task, model and labels.
+    what, give: str, for the message: what was found, and what to give instead.
+    trains: bool; otherwise the task's files may be others.
+
+  Raises: InputError naming what differs.
+  """
+  if not found:
+    return
+  if not isinstance(found.get("task"), dict) or "name" not in found["task"]:
+    raise errors.InputError("%s: its %s does not say of which task; give %s" %
+                            (what, FILE, give))
+  for key in ["task", "bert_config", "num_labels"] + list(fixed):
+    there, here = found.get(key), record[key]
+    if key == "task":
+      there, here = _compared_tasks(there, here, trains)
+    if there == here:
+      continue
+    if isinstance(there, dict) and isinstance(here, dict):
+      names = sorted(k for k in set(there) | set(here)
+                     if there.get(k) != here.get(k))
+      key, there, here = ("%s.%s" % (key, names[0]), there.get(names[0]),
+                          here.get(names[0]))
+    raise errors.InputError("%s: its %s is %s, and here it is %s; give %s" % (
+        what, key, there, here, give))
+
+
+def _compared_tasks(there, here, trains):
+  """What has to be equal of two tasks: (of `there`, of `here`)."""
+  if (there["name"].lower(), here["name"].lower()) == ("mnli", "ax"):
+    return None, None  # AX is predicted with MNLI's model.
+  if there["name"] != here["name"]:
+    return there["name"], here["name"]
+  kept = lambda task: {key: value for key, value in task.items()
+                       if trains or key not in ("train", "dev", "test")}
+  return kept(there), kept(here)
+
+
+def log_changes(found, record, is_finished):
+  """Says which settings are not those that a run had so far."""
+  before = (found or {}).get("schedule", {})
+  for key, value in record["schedule"].items():
+    if key in before and before[key] != value:
+      logging.warning(
+          "the run there is finished: %s=%s is not used; it was %s"
+          if is_finished else "this run goes on with %s=%s; so far it was %s",
+          key, value, before[key])

@@ -1,0 +1,351 @@
+"""The one table of settings.
+
+Each row says all there is to say of a setting. Made from the rows are RunConfig
+and the flags of the programs, what run.json records and compares, what a sweep
+may vary, what the processes of a run must agree in, and docs/flags.md:
+
+    python -m adapter_bert.settings > docs/flags.md
+
+Rules between settings are in training/plan.py: here is what a value can be,
+whatever the others are.
+"""
+
+import dataclasses
+import re
+
+from adapter_bert.base import flags as flags_lib
+from adapter_bert.base.flags import REQUIRED
+from adapter_bert.base.flags import Setting
+from adapter_bert.data import glue
+from adapter_bert.distributed import devices as distribution
+import modeling
+from adapter_bert.training import specs
+
+# program -> (its command, the flags without which it does not start).
+PROGRAMS = {
+    "run_classifier": ("python run_classifier.py", (
+        "data_dir", "bert_config_file", "vocab_file", "output_dir")),
+    "predict_tasks": ("python -m adapter_bert.serving.predict_tasks", (
+        "task_checkpoints", "vocab_file")),
+}
+
+
+# ------------------------------------------------- what texts some rows allow
+
+
+def _check_tune(text):
+  """Raises ValueError for a method that is unknown."""
+  if text != "top_n":  # Which needs top_n_layers, and is known.
+    modeling.Tuning(text)
+
+
+def layers_of(text):
+  """"6-11" or "0,2,4-5" -> a sorted list of layers.
+
+  Raises: ValueError for another text.
+  """
+  layers = set()
+  for part in text.split(","):
+    span = re.fullmatch(r"\s*(\d{1,6})\s*(?:-\s*(\d{1,6})\s*)?", part)
+    first, last = span and (
+        int(span.group(1)), int(span.group(2) or span.group(1))) or (1, 0)
+    if first > last:
+      raise ValueError(
+          "adapter_layers is %r; it must be layers and spans of layers, as in "
+          "6-11 or 0,2,4-5" % text)
+    layers.update(range(first, last + 1))
+  return sorted(layers)
+
+
+# ------------------------------------------------------------------ the table
+
+_ALL_MODELS = ("run_classifier", "predict_tasks", "sweep", "figures")
+
+# A run: one field of RunConfig, and one flag of run_classifier.py, each.
+RUN = (
+    Setting("data_dir", str, REQUIRED, "The directory of the task's .tsv files.",
+            reference=True, agreed=None,
+            programs=("run_classifier", "figures")),
+    Setting("bert_config_file", str, REQUIRED,
+            "The bert_config.json of the pre-trained BERT.", reference=True,
+            agreed=None, swept=False,
+            programs=("run_classifier", "predict_tasks", "sweep")),
+    Setting("task_name", str, None,
+            "The GLUE task: %s. Case does not matter." % ", ".join(
+                task.display_name for task in glue.TASKS.values()),
+            reference=True),
+    Setting("vocab_file", str, REQUIRED,
+            "The vocabulary that BERT was trained with.", reference=True,
+            agreed=None, swept=False, programs=_ALL_MODELS),
+    Setting("output_dir", str, REQUIRED,
+            "Where checkpoints and results are written.", reference=True,
+            decides_result=False, agreed=None, swept=False),
+    Setting("task_spec", str, None,
+            "A JSON file that describes a task of your own, in the place of "
+            "task_name; glue.py says what is in it.", agreed=None),
+    Setting("init_checkpoint", str, None,
+            "The pre-trained BERT: a checkpoint's prefix or its directory.",
+            reference=True, agreed=None, swept=False, programs=_ALL_MODELS),
+    Setting("do_lower_case", bool, True,
+            "Lower-case the text: true for uncased models.", reference=True,
+            recorded="run"),
+    Setting("max_seq_length", int, 128,
+            "Longer inputs are truncated to so many tokens.", least=1,
+            reference=True, recorded="schedule",
+            programs=("run_classifier", "predict_tasks")),
+    Setting("do_train", bool, False, "Train.", reference=True,
+            decides_result=False, swept=False),
+    Setting("do_eval", bool, False, "Evaluate on the dev set.", reference=True,
+            decides_result=False, swept=False),
+    Setting("do_predict", bool, False, "Predict the test set.", reference=True,
+            decides_result=False, swept=False),
+    Setting("train_batch_size", int, 32,
+            "Examples in a training batch, over all devices.", least=1,
+            reference=True, recorded="schedule"),
+    Setting("eval_batch_size", int, 32,
+            "Examples in an evaluation batch; results do not depend on it.",
+            least=1, reference=True, decides_result=False,
+            programs=("run_classifier", "figures")),
+    Setting("predict_batch_size", int, 32,
+            "Examples in a prediction batch; results do not depend on it.",
+            least=1, reference=True, decides_result=False),
+    Setting("learning_rate", float, 5e-5, "Adam's learning rate at its peak.",
+            least=0, reference=True, recorded="schedule"),
+    Setting("num_train_epochs", float, 3.0,
+            "How often each training example is seen.", least=0,
+            reference=True, recorded="schedule"),
+    Setting("warmup_proportion", float, 0.1,
+            "The share of the steps in which the learning rate rises from 0.",
+            least=0, most=1, reference=True, recorded="schedule"),
+    # With save_best each checkpoint is a candidate.
+    Setting("save_checkpoints_steps", int, 1000,
+            "A checkpoint every so many steps.", least=1, reference=True),
+    Setting("save_checkpoints_secs", int, 300,
+            "And one at least every so many seconds.", least=1),
+    Setting("keep_checkpoint_max", int, 5,
+            "How many of the newest checkpoints stay.", least=1,
+            decides_result=False),
+    Setting("seed", int, 0,
+            "Decides initial values, the order of the data and dropout.",
+            least=0, most=2**31 - 1, recorded="schedule"),
+    Setting("tune", str, "adapters",
+            "What is trained: %s, or some of %s joined with +." % (
+                ", ".join(modeling.Tuning.METHODS),
+                ", ".join(modeling.Tuning.COLLECTIONS)),
+            check=_check_tune, recorded="run"),
+    Setting("top_n_layers", int, None,
+            "For tune=top_n: how many of the top layers.", least=1,
+            recorded="run"),
+    Setting("adapter_size", int, 64, "The adapters' bottleneck.", least=1,
+            recorded="run"),
+    Setting("adapter_init_scale", float, 1e-3,
+            "The standard deviation of their initial weights.", least=0,
+            recorded="schedule"),
+    Setting("adapter_layers", str, None,
+            "The layers that get adapters, as in 6-11 or 0,2,4-5; default: "
+            "all.", check=layers_of, recorded="run"),
+    Setting("bucket_window", int, 0,
+            "Sort so many batches' examples by length, to pad less; 0: off.",
+            least=0, recorded="schedule"),
+    Setting("compile_chains", bool, True,
+            "Compile the element-wise chains of the training step with XLA: "
+            "faster, after some seconds for each new length of a batch.",
+            recorded="schedule"),
+    Setting("precision", str, "float32",
+            "%s; bfloat16 keeps the frozen weights in half the memory, and "
+            "multiplies faster where the processor has it." %
+            " or ".join(specs.PRECISIONS),
+            allowed=tuple(specs.PRECISIONS), recorded="schedule",
+            programs=("run_classifier", "predict_tasks")),
+    Setting("tokenize_workers", int, 1, "Processes that tokenize.", least=1,
+            decides_result=False, agreed=None),
+    Setting("share_parameter_across_layers", bool, None,
+            "Layers share their weights (ALBERT); over the config's key of "
+            "that name."),
+    Setting("layers_per_group", int, None,
+            "With sharing: so many neighbouring layers share; over the "
+            "config's key. Without it all do.", least=1),
+    Setting("share_adapters", bool, None,
+            "With sharing: whether adapters are shared too; over the config's "
+            "key."),
+    Setting("init_shared_from", str, None,
+            "Start shared layers from a plain BERT: from the first or the mean "
+            "of the layers of a group.", allowed=("first", "mean"),
+            recorded="run"),
+    Setting("task_checkpoint", str, None,
+            "Evaluate and predict with this task checkpoint (a run's task/ or "
+            "best/) over init_checkpoint.", agreed="given", swept=False),
+    Setting("force_base", bool, False,
+            "Take task_checkpoint with another base than it was trained on.",
+            swept=False,
+            programs=("run_classifier", "predict_tasks", "figures")),
+    Setting("export_full_checkpoint", str, None,
+            "Write the whole model to this prefix, for tools that load the "
+            "reference's checkpoints.", decides_result=False, agreed="given",
+            swept=False),
+    Setting("save_best", bool, False,
+            "At each checkpoint, evaluate on dev, and keep the best by the "
+            "task's metric in best/, to be evaluated and predicted with."),
+    Setting("early_stopping", int, 0,
+            "With save_best: stop after so many evaluations without a better "
+            "one; 0: never.", least=0),
+    Setting("distribution", str, distribution.ONE_DEVICE,
+            "%s; the last takes the processes from TF_CONFIG, and output_dir "
+            "must be one that all of them share." %
+            ", ".join(distribution.DISTRIBUTIONS),
+            allowed=distribution.DISTRIBUTIONS),
+    Setting("devices", str, None,
+            "As in gpu:0,gpu:1, or cpu:0,cpu:1 for parts of the CPU; default "
+            "for %s and %s: all GPUs, or else the CPU." %
+            distribution.DISTRIBUTIONS[1:], agreed=None),
+    Setting("start_timeout", int, 600,
+            "With multi_worker: the seconds to wait for the other processes "
+            "to start.", least=1, decides_result=False, agreed=None),
+    Setting("heartbeat_timeout", float, 30.0,
+            "With multi_worker: all stop when one of them gave no sign for so "
+            "many seconds.", least=1, decides_result=False, agreed=None),
+)
+
+# Flags of the reference that steer a TPU: no field of RunConfig.
+TPU = tuple(
+    Setting(name, kind, default, text, reference=True, decides_result=False,
+            agreed=None, swept=False)
+    for name, kind, default, text in (
+        ("use_tpu", bool, False, "Not supported."),
+        ("tpu_name", str, None, "Has no effect here."),
+        ("tpu_zone", str, None, "Has no effect here."),
+        ("gcp_project", str, None, "Has no effect here."),
+        ("master", str, None, "Has no effect here."),
+        ("num_tpu_cores", int, 8, "Has no effect here."),
+        ("iterations_per_loop", int, 1000, "Has no effect here.")))
+
+
+def _own(program, *arguments, **keywords):
+  """The row of a setting that a single program has for itself."""
+  return Setting(*arguments, agreed=None, swept=False, programs=(program,),
+                 **keywords)
+
+
+PREDICT = (
+    _own("predict_tasks", "task_checkpoints", list, REQUIRED,
+         "Comma-separated: the directories output_dir/task or output_dir/best "
+         "of runs on one and the same BERT."),
+    _own("predict_tasks", "input", str, None,
+         "Lines of one sentence, or of two with a tab between them; default: "
+         "stdin."),
+    _own("predict_tasks", "output", str, None, "JSON lines; default: stdout.",
+         decides_result=False),
+    _own("predict_tasks", "header", bool, False,
+         "Whether the first line is a header, to be skipped."),
+    _own("predict_tasks", "batch_size", int, 32,
+         "Lines in a batch; results do not depend on it.", least=1,
+         decides_result=False),
+)
+
+ALL = RUN + TPU + PREDICT
+
+# Everything that a run is told; one field for each flag of that name.
+RunConfig = flags_lib.config_class("RunConfig", RUN)
+
+
+# ------------------------------------------------------------ parts of it
+
+
+def named(name):
+  """The Setting of a run with that name."""
+  found, = [setting for setting in RUN if setting.name == name]
+  return found
+
+
+def of_program(program):
+  """The Settings that are flags of a program, in the table's order."""
+  return [setting for setting in ALL if program in setting.programs]
+
+
+def options_class(program):
+  """The config class of a program of PROGRAMS that has not RunConfig's.
+
+  What is required of a run need not be given to it, but for what PROGRAMS says.
+  """
+  _, required = PROGRAMS[program]
+  return flags_lib.config_class("Options", optional(of_program(program)),
+                                required)
+
+
+def optional(settings):
+  """The Settings with None in the place of a REQUIRED default."""
+  return [dataclasses.replace(setting, default=setting.plain_default)
+          for setting in settings]
+
+
+def swept():
+  """name -> Setting of those that a sweep may vary."""
+  return {setting.name: setting for setting in RUN if setting.swept}
+
+
+def recorded(how):
+  """The names of those that run.json records "run" or "schedule"."""
+  return [setting.name for setting in RUN if setting.recorded == how]
+
+
+def agreed(config):
+  """What all processes of a run must have in common of a RunConfig: a dict."""
+  facts = {s.name: getattr(config, s.name) for s in RUN if s.agreed == "value"}
+  facts.update({s.name + " is given": bool(getattr(config, s.name))
+                for s in RUN if s.agreed == "given"})
+  return facts
+
+
+# ----------------------------------------------------------- docs/flags.md
+
+_HEAD = """\
+# Flags
+
+This page is made by `python -m adapter_bert.settings > docs/flags.md`; a test
+compares. Every flag can also stand in a file, one on a line: `--flagfile=FILE`.
+
+Columns: **values** is what a flag can be. **reference**: google-research's
+adapter-bert has this flag too, with the same meaning. **result**: weights or
+scores can depend on it. **goes on**: what happens if a run that goes on in its
+output_dir gets another value: *refused*, or *said* (it goes on with the new
+value and says so); without a word nothing is compared. **processes**: whether
+all processes of a run with `--distribution=multi_worker` must be given the same
+value (*same*), or all of them one of their own or none (*all or none*).
+**sweep**: a sweep may vary it."""
+
+_COLUMNS = ("flag", "default", "values", "meaning", "reference", "result",
+            "goes on", "processes", "sweep")
+
+
+def flags_page():
+  """The text of docs/flags.md."""
+  blocks = [_HEAD]
+  for program, (command, required) in PROGRAMS.items():
+    rows = [_COLUMNS, ("---",) * len(_COLUMNS)] + [
+        _row(setting, setting.name in required)
+        for setting in of_program(program)]
+    blocks.append("## %s\n\n`%s`\n\n%s" % (program, command, "\n".join(
+        "| %s |" % " | ".join(cells) for cells in rows)))
+  return "\n\n".join(blocks) + "\n"
+
+
+def _row(setting, is_required):
+  """A Setting's cells in docs/flags.md, in the order of _COLUMNS."""
+  yes = lambda flag: "yes" if flag else ""
+  default = setting.plain_default
+  if isinstance(default, bool):
+    default = str(default).lower()
+  return ("`--%s`" % setting.name,
+          "required" if is_required else
+          "" if default is None else "`%s`" % default,
+          ", ".join("`%s`" % value for value in setting.allowed)
+          if setting.allowed else setting.wanted,
+          setting.help.replace("|", "\\|"), yes(setting.reference),
+          yes(setting.decides_result),
+          {"run": "refused", "schedule": "said"}.get(setting.recorded, ""),
+          {"value": "same", "given": "all or none"}.get(setting.agreed, ""),
+          yes(setting.swept))
+
+
+if __name__ == "__main__":
+  print(flags_page(), end="")
