@@ -475,5 +475,5 @@ def test_a_damaged_task_checkpoint(files, copy, damage):
   else:
     os.truncate(path, os.path.getsize(path) // 2)
   line = with_copy(files, copy)
-  assert {"no record": "has no run.json", "record": "cannot be read"}.get(
+  assert {"no record": "has no run.json", "record": "is not JSON"}.get(
       damage, "complete?") in line
