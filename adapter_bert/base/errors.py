@@ -7,6 +7,7 @@ Errors of any other type are bugs and keep their traceback.
 """
 
 import contextlib
+import signal
 import sys
 
 from absl import app
@@ -18,6 +19,22 @@ class InputError(ValueError):
 
   The message is one line: what was found, where, what is allowed, what to do.
   """
+
+
+class Interrupted(SystemExit):
+  """A signal stopped the work, in order.
+
+  Args:
+    message: str, one line: how far it came, and how it goes on.
+    status: int, the exit status; 128 and the signal's number, as a shell's.
+  """
+
+  def __init__(self, message, status):
+    super().__init__(status)
+    self.message = message
+
+  def __str__(self):
+    return self.message
 
 
 @contextlib.contextmanager
@@ -54,7 +71,8 @@ def refuse_arguments(argv):
 
 
 def run(main):
-  """Runs `main(argv)` under absl; an InputError becomes one line and status 1.
+  """Runs `main(argv)` under absl; an InputError becomes one line and status 1,
+  Ctrl-C one line and status 130.
 
   The traceback is still there for whoever wants it, with `--verbosity=1`.
   """
@@ -67,5 +85,9 @@ def run(main):
       logging.flush()
       print("error: %s" % " ".join(str(error).split()), file=sys.stderr)
       return 1
+    except (Interrupted, KeyboardInterrupt) as error:
+      logging.flush()
+      print(str(error) or "stopped by SIGINT", file=sys.stderr)
+      return getattr(error, "code", 128 + signal.SIGINT)
 
   app.run(guarded)

@@ -27,6 +27,16 @@ def test_input_error_is_one_line():
   assert done.stderr == "error: a file is missing\n"
 
 
+@pytest.mark.parametrize("error,status,line", [
+    ("KeyboardInterrupt", 130, "stopped by SIGINT"),
+    ("errors.Interrupted('stopped after step 3', 143)", 143,
+     "stopped after step 3")])
+def test_a_signal_is_one_line_and_the_status_of_a_shell(error, status, line):
+  done = run(error)
+  assert done.returncode == status
+  assert done.stderr == line + "\n"
+
+
 def test_the_reason_in_an_error_of_tensorflow():
   long = ("Graph execution error:\n\nDetected at node 'save/SaveV2' defined at "
           "(most recent call last):\n    File \"a.py\", line 7\nNode: 's'\n"

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import time
 
 import numpy as np
@@ -19,6 +20,7 @@ from adapter_bert.data import input_pipeline
 import modeling
 from adapter_bert import test_util
 import tokenization
+from adapter_bert.training import graphs
 from adapter_bert.training import loop as training
 
 training.enable_graph_mode()
@@ -110,7 +112,7 @@ def test_the_same_seed_gives_the_same_run(records, weights, undisturbed,
 def stop_early(records, weights, output_dir, **changes):
   """Stops behind the fourth step; the schedule is that of all six."""
 
-  class StopEarly(tf.train.CheckpointSaverListener):
+  class StopEarly(object):
 
     def after_save(self, session, global_step_value):
       return global_step_value == 4
@@ -118,8 +120,7 @@ def stop_early(records, weights, output_dir, **changes):
   training.train(spec_of(0.1), dataclasses.replace(
       SPEC, save_checkpoints_steps=2, **changes), records, weights, output_dir,
                  listeners=[StopEarly()])
-  # TensorFlow ends with the step that it is in.
-  assert 4 <= checkpoints.step_of(checkpoints.newest(output_dir)) < 6
+  assert checkpoints.step_of(checkpoints.newest(output_dir)) == 4
 
 
 @pytest.fixture(scope="module", name="stopped")
@@ -138,6 +139,28 @@ def test_a_run_in_two_parts_ends_the_same(records, weights, undisturbed,
   assert checkpoints.newest(str(output_dir)).startswith(str(output_dir))
   assert str(stopped) not in (output_dir / "checkpoint").read_text()
   assert_equal(train(spec_of(0.1), records, weights, output_dir), undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_a_step_that_is_saved(
+    records, weights, undisturbed, tmp_path, number):
+
+  class Send(object):
+
+    def after_save(self, session, global_step_value):
+      if global_step_value == 2:
+        os.kill(os.getpid(), number)
+
+  spec = dataclasses.replace(SPEC, save_checkpoints_steps=2)
+  with pytest.raises(errors.Interrupted) as caught:
+    training.train(spec_of(0.1), spec, records, weights, str(tmp_path),
+                   listeners=[Send()])
+  assert str(caught.value) == (
+      "stopped by %s after step 3 of 6, which is saved; the same command goes "
+      "on from there" % number.name)
+  assert caught.value.code == 128 + number
+  assert checkpoints.step_of(checkpoints.newest(str(tmp_path))) == 3
+  assert_equal(train(spec_of(0.1), records, weights, tmp_path), undisturbed)
 
 
 @pytest.mark.parametrize("state", [None, 'model_checkpoint_path: "gone-9"\n'])
@@ -202,7 +225,7 @@ def test_the_seed_matters(records, weights, undisturbed, tmp_path):
 
 def test_initial_values_follow_from_seed_and_name():
   def initial(extra_op):
-    with tf.Graph().as_default(), training._seeded_variables(5):
+    with tf.Graph().as_default(), graphs.seeded_variables(5):
       if extra_op:
         tf.random.normal([2])
       first = tf.get_variable("a", [3],
@@ -278,13 +301,13 @@ def test_checkpoints_by_seconds(records, weights, tmp_path):
 
 def test_the_seconds_count_from_the_end_of_a_save(records, weights, tmp_path,
                                                   monkeypatch):
-  class Slow(tf.train.CheckpointSaverListener):
+  class Slow(object):
 
     def after_save(self, session, global_step_value):
       saved.append(global_step_value)
 
-  saved, clock = [], time.time
-  monkeypatch.setattr(time, "time", lambda: clock() + 1000 * len(saved))
+  saved, clock = [], time.monotonic
+  monkeypatch.setattr(time, "monotonic", lambda: clock() + 1000 * len(saved))
   training.train(
       spec_of(), dataclasses.replace(SPEC, save_checkpoints_steps=2,
                                      save_checkpoints_secs=500),

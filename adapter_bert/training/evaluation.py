@@ -1,0 +1,165 @@
+"""A model run over every example of a set, and written out as a whole.
+
+    result = predict(model, records, Weights.open(output_dir))
+"""
+
+import contextlib
+import types
+
+from absl import logging
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from adapter_bert.base import errors
+from adapter_bert.checkpoints import checkpoints
+from adapter_bert.distributed import devices as distribution
+from adapter_bert.training import graphs
+
+
+class Predictions(types.SimpleNamespace):
+  """Of n examples, in the order of the file: an array for each name.
+
+  The model's predictions, each [n, ...], under their own names; losses, float32
+  [n]; and weights, float32 [n], of a model whose losses have them.
+  """
+
+
+def predict(model, records, weights, batch_size=32, group=None, seed=0,
+            init_shared_from=None):
+  """Runs a model over every example of a record set, once.
+
+  The arguments are those of `predictor`.
+
+  Returns: Predictions; None in a process that is not the chief.
+  """
+  with predictor(model, records, weights, batch_size, group, seed,
+                 init_shared_from) as run:
+    return run()
+
+
+@contextlib.contextmanager
+def predictor(model, records, weights, batch_size=32, group=None, seed=0,
+              init_shared_from=None):
+  """Inside, a model with its weights that can run over a record set often.
+
+  Args:
+    model: specs.ModelSpec.
+    records: the examples, of the kind that the model's datasets take.
+    weights: checkpoints.Weights with all of the model's variables. Adapters and
+      head may be missing; they are then new, and useless: it says so.
+    batch_size: int; results do not depend on it.
+    group: distribution.Group; None: one device.
+    seed: int, for what is new.
+    init_shared_from: see checkpoints.match.
+
+  Yields: function of feed_dict (dict of placeholder to value, or None) to
+    Predictions of every example; to None in a process that is not the chief.
+  """
+  group = group or distribution.one_device()
+  strategy = group.local  # Each process predicts its rows, without the others.
+  with tf.Graph().as_default(), strategy.scope():
+    dataset = model.eval_dataset(
+        records, batch_size,
+        row_multiple=strategy.num_replicas_in_sync * group.num_workers,
+        worker_index=group.rank, num_workers=group.num_workers)
+
+    def step_fn(batch):
+      with graphs.seeded_variables(seed):
+        outputs = model.build(False, batch)
+      collected = dict(outputs.predictions, losses=outputs.losses,
+                       index=batch["example_index"])
+      if outputs.weights is not None:
+        collected["weights"] = outputs.weights
+      return collected
+
+    replicas, start_data = graphs.per_replica(strategy, dataset, step_fn)
+    outputs = {
+        name: tf.concat(strategy.experimental_local_results(value), axis=0)
+        for name, value in replicas.items()}
+    variables = graphs.model_variables()
+    found = checkpoints.match(variables, weights, model.config,
+                              init_shared_from)
+    _check_new(found.new, weights)
+    init = tf.variables_initializer(variables)
+    load = checkpoints.load_ops(variables, found, weights)
+    config = group.alone().configured(graphs.session_config())
+    with tf.Session(config=config) as session:
+      graphs.run_and_load(session, init, load, weights)
+
+      def run(feed_dict=None):
+        session.run(start_data)
+        parts = group.gather(_all_batches(session, outputs, feed_dict))
+        return parts and _in_order(parts, records.num_examples)
+
+      yield run
+
+
+def _check_head(names, weights):
+  """Raises InputError if one of the new variables is another task's head."""
+  sizes = {v.op.name: (v.shape.as_list() or [1])[0]
+           for v in graphs.model_variables()}
+  for name in names:
+    if name in weights.shapes:
+      raise errors.InputError(
+          "%s: %s has shape %s: it is the head of another task, and this one "
+          "has %d outputs" % (weights, name, weights.shapes[name],
+                              sizes[name]))
+
+
+def _check_new(names, weights):
+  """Warns of variables that `weights` lacks, refuses another task's head."""
+  _check_head(names, weights)
+  if names:
+    logging.warning(
+        "%s lacks %d variables (%s, ...): what is computed with them is "
+        "meaningless until they are trained", weights, len(names), names[0])
+
+
+def export(model, weights, prefix, init_shared_from=None):
+  """Writes a model as one complete checkpoint.
+
+  Args:
+    model: specs.ModelSpec.
+    weights: checkpoints.Weights with all of its variables.
+    prefix: str, the checkpoint to write.
+    init_shared_from: see checkpoints.match.
+
+  Raises: InputError if some of them are not there.
+  """
+  with tf.Graph().as_default():
+    model.build(False, model.empty_batch())
+    found = checkpoints.match(graphs.model_variables(), weights, model.config,
+                              init_shared_from)
+    _check_head(found.new, weights)
+  if found.new:
+    raise errors.InputError(
+        "%s lacks %d of the model's variables (%s, ...), so it is no whole "
+        "model to export; train it first" %
+        (weights, len(found.new), found.new[0]))
+  checkpoints.export_full(prefix, found, weights)
+
+
+def _all_batches(session, outputs, feed_dict):
+  """Runs to the end of the data: a dict of arrays, the rows as they come."""
+  batches = []
+  while True:
+    try:
+      batches.append(session.run(outputs, feed_dict))
+    except tf.errors.OutOfRangeError:
+      return _joined(batches)
+
+
+def _joined(parts):
+  """One dict of arrays of a list of them."""
+  return {name: np.concatenate([part[name] for part in parts])
+          for name in parts[0]}
+
+
+def _in_order(parts, num_examples):
+  """Predictions in the file's order, of the processes' dicts of arrays."""
+  rows = _joined(parts)
+  index = rows.pop("index")
+  order = np.argsort(index, kind="stable")[-num_examples:]
+  if list(index[order]) != list(range(num_examples)):
+    raise ValueError("an example was lost or came twice")
+  return Predictions(**{name: value[order] for name, value in rows.items()})
