@@ -12,6 +12,7 @@ the work. Why chunks are safe to tokenize alone is said at `_chunks`.
 Wrong input raises ValueError with one line that says what to do.
 """
 
+import collections
 import hashlib
 import re
 import unicodedata
@@ -20,6 +21,10 @@ UNKNOWN_TOKEN = "[UNK]"
 # Every input needs these. [PAD] is not among them: padding is id 0 behind a
 # mask, whatever token has that id.
 _NEEDED_TOKENS = (UNKNOWN_TOKEN, "[CLS]", "[SEP]")
+
+# A token that stands for its own letters wherever they are in a text, as <name>.
+# content: str; normalized: bool, whether it is looked for after lower-casing.
+AddedToken = collections.namedtuple("AddedToken", ["content", "normalized"])
 
 # A longer word is unknown as a whole. Google's number; Hugging Face's is 100.
 MAX_INPUT_CHARS_PER_WORD = 200
@@ -195,7 +200,8 @@ class FullTokenizer:
 
   def __init__(self, vocab_file, do_lower_case=True, strip_accents=None,
                tokenize_chinese_chars=True,
-               max_input_chars_per_word=MAX_INPUT_CHARS_PER_WORD, vocab=None):
+               max_input_chars_per_word=MAX_INPUT_CHARS_PER_WORD, vocab=None,
+               added_tokens=()):
     """Loads the vocabulary.
 
     Args:
@@ -205,6 +211,7 @@ class FullTokenizer:
       max_input_chars_per_word: see WordpieceTokenizer.
       vocab: None, or dict of token -> id in place of the file's content;
         vocab_file is then only for messages.
+      added_tokens: sequence of AddedToken, in the vocabulary too.
 
     Raises:
       ValueError: as load_vocab; or [UNK], [CLS] or [SEP] is missing from it.
@@ -222,6 +229,12 @@ class FullTokenizer:
                                           tokenize_chinese_chars)
     self.wordpiece_tokenizer = WordpieceTokenizer(
         vocab=self.vocab, max_input_chars_per_word=max_input_chars_per_word)
+    self.added_tokens = tuple(added_tokens)
+    self._added_raw = _alternatives(
+        [t.content for t in added_tokens if not t.normalized])
+    self._added_normal = {
+        self.basic_tokenizer.normalize(t.content): t.content
+        for t in added_tokens if t.normalized}
     self._word_tokens = _Memo(self.wordpiece_tokenizer.tokenize)
     self._chunk_tokens = _Memo(self._tokenize_chunk)
     self._chunk_ids = _Memo(self._encode_chunk)
@@ -241,14 +254,19 @@ class FullTokenizer:
         "strip_accents": bool(basic.strip_accents),
         "tokenize_chinese_chars": bool(basic.tokenize_chinese_chars),
         "max_input_chars_per_word": pieces.max_input_chars_per_word,
+        "added_tokens": [list(token) for token in self.added_tokens],
     }
 
   def tokenize(self, text):
     """Returns the tokens (list of str) of `text` (str or UTF-8 bytes)."""
+    if self.added_tokens:
+      return self._tokenize_around_added(convert_to_unicode(text))
     return self._chunk_tokens.join(_chunks(text))
 
   def encode(self, text):
     """Returns the ids (list of int): convert_tokens_to_ids(tokenize(text))."""
+    if self.added_tokens:
+      return self.convert_tokens_to_ids(self.tokenize(text))
     return self._chunk_ids.join(_chunks(text))
 
   def convert_tokens_to_ids(self, tokens):
@@ -266,8 +284,41 @@ class FullTokenizer:
       words = self.basic_tokenizer.tokenize(chunk)
     return self._word_tokens.join(words)
 
+  def _tokenize_around_added(self, text):
+    """The tokens of a text that added tokens may be in."""
+    tokens = []
+    normal = _alternatives(self._added_normal)
+    for raw in _split_at(self._added_raw, text):
+      if raw.is_match:
+        tokens.append(raw.text)
+        continue
+      for part in _split_at(normal, self.basic_tokenizer.normalize(raw.text)):
+        if part.is_match:
+          tokens.append(self._added_normal[part.text])
+        else:
+          tokens += self._word_tokens.join(
+              self.basic_tokenizer.split(part.text))
+    return tokens
+
   def _encode_chunk(self, chunk):
     return self.convert_tokens_to_ids(self._tokenize_chunk(chunk))
+
+
+_Part = collections.namedtuple("_Part", ["text", "is_match"])
+
+
+def _alternatives(texts):
+  """A pattern of any of the texts, the longest first; None for no text."""
+  texts = sorted(texts, key=len, reverse=True)
+  return re.compile("(%s)" % "|".join(map(re.escape, texts))) if texts else None
+
+
+def _split_at(pattern, text):
+  """The _Parts of a text: what a pattern matches, and what is in between."""
+  if pattern is None:
+    return [_Part(text, False)]
+  return [_Part(part, index % 2 == 1)
+          for index, part in enumerate(pattern.split(text)) if part]
 
 
 class _Memo(dict):
@@ -327,18 +378,24 @@ class BasicTokenizer:
 
   def tokenize(self, text):
     """Returns the words (list of str) of `text` (str or UTF-8 bytes)."""
-    text = self._clean_text(convert_to_unicode(text))
+    return self.split(self.normalize(convert_to_unicode(text)))
+
+  def normalize(self, text):
+    """Returns `text` (str) cleaned, and without case and accents if asked."""
+    text = self._clean_text(text)
     # CJK characters stand for words and have no spaces between them. The other
     # East Asian scripts (kana, hangul) do not get this, as in BERT.
     if self.tokenize_chinese_chars:
       text = "".join(" %s " % char if self._is_chinese_char(ord(char)) else char
                      for char in text)
+    if self.do_lower_case:
+      text = text.lower()
+    return self._strip_accents(text) if self.strip_accents else text
+
+  def split(self, text):
+    """Returns the words (list of str) of a normalized text."""
     words = []
     for word in whitespace_tokenize(text):
-      if self.do_lower_case:
-        word = word.lower()
-      if self.strip_accents:
-        word = self._strip_accents(word)
       for part in self._split_on_punctuation(word):
         # Lower-casing or decomposing could have made white space.
         words.extend(whitespace_tokenize(part))

@@ -155,13 +155,14 @@ def test_what_decides_the_ids_is_described(vocab_file, tmp_path):
   vocabulary = described.pop("vocabulary")
   assert described == {"do_lower_case": True, "strip_accents": True,
                        "tokenize_chinese_chars": True,
-                       "max_input_chars_per_word": 200}
+                       "max_input_chars_per_word": 200, "added_tokens": []}
   other = tokenization.FullTokenizer(
       vocab_file, do_lower_case=False, strip_accents=True,
       tokenize_chinese_chars=False, max_input_chars_per_word=5)
   assert other.describe() == {
       "vocabulary": vocabulary, "do_lower_case": False, "strip_accents": True,
-      "tokenize_chinese_chars": False, "max_input_chars_per_word": 5}
+      "tokenize_chinese_chars": False, "max_input_chars_per_word": 5,
+      "added_tokens": []}
   assert other.tokenize("wantwa") == ["[UNK]"]
   # The order counts; how the lines end does not.
   for name, tokens, end, same in (("shuffled", _VOCAB[::-1], "\n", False),
@@ -171,6 +172,22 @@ def test_what_decides_the_ids_is_described(vocab_file, tmp_path):
     path.write_bytes(end.join(tokens).encode("utf-8"))
     found = tokenization.FullTokenizer(str(path)).describe()["vocabulary"]
     assert (found == vocabulary) == same, name
+
+
+def test_added_tokens_stand_wherever_they_are(vocab_file):
+  with open(vocab_file, "a", encoding="utf-8") as vocab:
+    vocab.write("<X>\nnew word\n<X>Y\n")
+  tokenizer = tokenization.FullTokenizer(vocab_file, added_tokens=[
+      tokenization.AddedToken("<X>", False),
+      tokenization.AddedToken("new word", True),
+      tokenization.AddedToken("<X>Y", False)])
+  text = "want<X>ed <x> NEW w\u00f3rdab <X>Y"
+  tokens = ["want", "<X>", "[UNK]", "[UNK]", "[UNK]", "[UNK]", "new word", "ab",
+            "<X>Y"]
+  assert tokenizer.tokenize(text) == tokens
+  assert tokenizer.encode(text) == [tokenizer.vocab[t] for t in tokens]
+  assert tokenizer.describe()["added_tokens"] == [
+      ["<X>", False], ["new word", True], ["<X>Y", False]]
 
 
 @pytest.mark.parametrize("words, do_lower_case, line", [
