@@ -242,13 +242,15 @@ def check_regular(path, flag=None):
         "file (copy what comes through it into one)" % where)
 
 
-def read_json(path, shape=None, missing_ok=False):
+def read_json(path, shape=None, missing_ok=False, any_size=False):
   """The value in a JSON file.
 
   Args:
     path: str.
     shape: what the value must be, see `check_shape`.
     missing_ok: bool; a file that is not there is None.
+    any_size: bool; whole numbers may have any size. Hugging Face writes 10^30
+      for "no limit".
 
   Raises: errors.InputError, in one line, for a file that cannot be read, is not
     JSON, or has another shape.
@@ -269,16 +271,17 @@ def read_json(path, shape=None, missing_ok=False):
     raise errors.InputError("%s: has more than %d MB; it cannot be the JSON "
                             "file that is wanted here" %
                             (path, MOST_JSON_BYTES >> 20))
-  return parse_json(data, path, shape)
+  return parse_json(data, path, shape, any_size)
 
 
-def parse_json(text, where, shape=None):
+def parse_json(text, where, shape=None, any_size=False):
   """The value in a JSON text; see `read_json`.
 
   Args:
     text: bytes or str.
     where: str, whose it is, for messages.
     shape: see `check_shape`.
+    any_size: see `read_json`.
 
   Raises: errors.InputError.
   """
@@ -288,7 +291,8 @@ def parse_json(text, where, shape=None):
     if not text.strip():
       raise errors.InputError("%s: is empty; it must hold JSON" % where)
     value = json.loads(text, object_pairs_hook=_no_key_twice,
-                       parse_int=_whole_number, parse_float=_number)
+                       parse_int=int if any_size else _whole_number,
+                       parse_float=_number)
   except errors.InputError:
     raise
   except UnicodeDecodeError as error:

@@ -107,14 +107,14 @@ def read(vocab_file):
   directory = os.path.dirname(vocab_file)
   path = lambda name: os.path.join(directory, name)
   is_whole = vocab_file.endswith(".json")
-  config = files.read_json(path(CONFIG), dict, missing_ok=True) or {}
+  config = files.read_json(path(CONFIG), dict, missing_ok=True,
+                           any_size=True) or {}
   whole = files.read_json(vocab_file if is_whole else path(WHOLE), dict,
                           missing_ok=not is_whole)
   if is_whole:
     _check_whole(whole, vocab_file)
     vocab = dict(whole["model"]["vocab"])
-    with errors.reported():
-      _check_ids(vocab, vocab_file)
+    _check_ids(vocab, vocab_file)
   else:
     files.check_regular(vocab_file, "--vocab_file")
     with errors.reported():
@@ -247,4 +247,6 @@ def _added_tokens(directory, config, whole, vocab):
           "%s: the added token %s has number %s, and the vocabulary gives it "
           "%d" % (where, token, index, vocab[token]))
     added.append(tokenization.AddedToken(token, bool(entry.get("normalized"))))
+  if added:
+    _check_ids(vocab, where)
   return added
