@@ -36,9 +36,14 @@ from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
 from adapter_bert.base import files
 from adapter_bert.base import flags as flags_lib
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import datasets
+from adapter_bert.data import features
 from adapter_bert.data import metrics
+from adapter_bert.data import reading
+from adapter_bert.data import scoring
+from adapter_bert.data import task_specs
+from adapter_bert.data import tasks
+from adapter_bert.data import tfrecords
 import modeling
 import optimization
 from adapter_bert import settings
@@ -83,7 +88,7 @@ def config_from_flags(flag_values=FLAGS):
 @dataclasses.dataclass
 class Setup(object):
   """What a RunConfig names, read and checked."""
-  task: glue.Task
+  task: tasks.Task
   tokenizer: tokenization.FullTokenizer
   model: training.ModelSpec
   record: dict  # what run.json is to hold
@@ -98,7 +103,7 @@ def set_up(config):
   """
   task = _task(config)
   check_actions(config, task)
-  input_pipeline.check_room(config.max_seq_length, task.is_pair)
+  features.check_room(config.max_seq_length, task.is_pair)
   bert_config = _bert_config(config)
   tokenizer = load_tokenizer(config.vocab_file, config.do_lower_case,
                              config.init_checkpoint, bert_config,
@@ -151,7 +156,7 @@ def check_length(max_seq_length, bert_config, config_path):
 
 def _task(config):
   if config.task_spec:
-    task = glue.load_task_spec(config.task_spec)
+    task = task_specs.load_task_spec(config.task_spec)
     if config.task_name and config.task_name.lower() != task.name:
       raise errors.InputError(
           "task_name is %s and task_spec describes %s; give one of them" %
@@ -159,8 +164,8 @@ def _task(config):
     return task
   if not config.task_name:
     raise errors.InputError("neither task_name nor task_spec is given; tasks "
-                            "are %s" % ", ".join(glue.TASKS))
-  return glue.get_task(config.task_name)
+                            "are %s" % ", ".join(tasks.TASKS))
+  return tasks.get_task(config.task_name)
 
 
 def _layer_list(text, num_hidden_layers):
@@ -243,7 +248,7 @@ def _record(config, task, model):
   """What run.json holds: enough to evaluate, and to refuse another run."""
   return dict(
       training.describe_model(model),
-      task=glue.task_to_dict(task),
+      task=task_specs.task_to_dict(task),
       init_shared_from=config.init_shared_from,
       do_lower_case=config.do_lower_case,
       schedule={name: getattr(config, name)
@@ -369,7 +374,8 @@ def run(config):
 def _in_common(config, setup):
   """What all processes of a run must agree in, a dict."""
   code = hashlib.sha256()
-  modules = (checkpoints, cluster, distribution, glue, input_pipeline, metrics,
+  modules = (checkpoints, cluster, datasets, distribution, features, metrics,
+             reading, scoring, task_specs, tasks, tfrecords,
              modeling, optimization, tokenization, training)
   for path in [__file__] + [module.__file__ for module in modules]:
     with open(path, "rb") as source:
@@ -451,13 +457,13 @@ def _prepare(config, setup, split, group):
   made = []
 
   def directory():
-    made.append(input_pipeline.prepare(*inputs, config.output_dir,
+    made.append(tfrecords.prepare(*inputs, config.output_dir,
                                        workers=config.tokenize_workers))
     return os.path.dirname(made[0].paths[0])
 
   shared = group.shared_path(config.output_dir, directory,
-                             os.sep + input_pipeline.INDEX)
-  return made[0] if made else input_pipeline.prepared_elsewhere(*inputs, shared)
+                             os.sep + tfrecords.INDEX)
+  return made[0] if made else tfrecords.prepared_elsewhere(*inputs, shared)
 
 
 def train(config, setup, found, group):
@@ -525,7 +531,7 @@ class _KeepBest(tf.train.CheckpointSaverListener):
     self._setup = setup
     self._group = group
     self._metric = "eval_" + setup.task.main_metric
-    self._best_of = glue.best_of(setup.task.main_metric)
+    self._best_of = tasks.best_of(setup.task.main_metric)
     self._path = os.path.join(config.output_dir, DEV_SCORES)
     self._best = os.path.join(config.output_dir, BEST)
     files.recover_directory(self._best)
@@ -601,7 +607,7 @@ def _score(config, setup, split, weights, group):
     return None, records.num_examples
   loss = float(np.mean(predictions.losses, dtype=np.float64))
   return dict(
-      glue.compute_metrics(setup.task, predictions.labels,
+      scoring.compute_metrics(setup.task, predictions.labels,
                            predictions.outputs),
       eval_loss=loss, loss=loss,
       global_step=checkpoints.step_of(weights.prefixes[-1])
@@ -651,8 +657,8 @@ def predict(config, setup, split, weights, group):
   paths = [os.path.join(config.output_dir, name)
            for name in ("test_results%s.tsv" % split.suffix, split.submission)]
   with errors.reported():
-    glue.write_test_results(outputs, paths[0])
-    glue.write_submission(setup.task, split, outputs, paths[1])
+    scoring.write_test_results(outputs, paths[0])
+    scoring.write_submission(setup.task, split, outputs, paths[1])
   logging.info("predicted %d examples: %s", len(outputs), ", ".join(paths))
 
 

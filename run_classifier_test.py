@@ -17,8 +17,9 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.checkpoints import checkpoints
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.base import errors
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import task_specs
+from adapter_bert.data import tasks
+from adapter_bert.data import tfrecords
 import modeling
 import run_classifier
 from adapter_bert import settings
@@ -67,7 +68,7 @@ class Files(object):
     self.table("CoLA/test.tsv", "index sentence", [
         [str(i), SENTENCES[i % 6]] for i in range(7)])
     rows = [["x"] * 8 + [SENTENCES[i % 6], SENTENCES[i % 4],
-                         glue.get_task("mnli").labels[i % 3]]
+                         tasks.get_task("mnli").labels[i % 3]]
             for i in range(12)]
     header = "0 1 2 3 4 5 6 7 s1 s2 label"
     self.table("MNLI/train.tsv", header, rows)
@@ -177,7 +178,7 @@ def test_predictions_are_rows_in_order_and_a_submission(files, mrpc):
       **files.settings("MRPC", mrpc, do_predict=True)))
   split, = setup.task.test
   outputs = training.predict(
-      setup.model, input_pipeline.prepare(
+      setup.model, tfrecords.prepare(
           setup.task, split, files.path("MRPC"), setup.tokenizer, 24, mrpc),
       checkpoints.Weights.open(mrpc)).outputs
   np.testing.assert_allclose(rows, outputs, atol=1e-6)
@@ -274,7 +275,7 @@ def test_other_files_of_the_same_task(files, mrpc, tmp_path):
   """They may be evaluated, but a run does not go on with them."""
   files.table("MRPC/more.tsv", "q a b s1 s2", [
       [str(i % 2), "1", "2", SENTENCES[i], SENTENCES[0]] for i in range(6)])
-  spec = dict(glue.task_to_dict(glue.get_task("mrpc")), test=[])
+  spec = dict(task_specs.task_to_dict(tasks.get_task("mrpc")), test=[])
   spec["dev"] = [dict(spec["dev"][0], file="more.tsv")]
   path = files.write("more.json", [json.dumps(spec)])
   arguments = dict(task_spec=path, data_dir=files.path("MRPC"))
@@ -331,7 +332,7 @@ def test_mnli_has_two_of_each_and_ax_is_predicted_from_it(files, tmp_path):
           "test_results_mm.tsv", "MNLI-m.tsv", "MNLI-mm.tsv",
           "AX.tsv"} <= set(os.listdir(str(tmp_path)))
   assert {line.split("\t")[1] for line in lines_of(tmp_path, "AX.tsv")[1:]} <= (
-      set(glue.get_task("mnli").labels))
+      set(tasks.get_task("mnli").labels))
 
 
 def test_task_of_ones_own(files, tmp_path):

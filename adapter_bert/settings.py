@@ -16,7 +16,7 @@ import re
 from adapter_bert.base import flags as flags_lib
 from adapter_bert.base.flags import REQUIRED
 from adapter_bert.base.flags import Setting
-from adapter_bert.data import glue
+from adapter_bert.data import tasks
 from adapter_bert.distributed import devices as distribution
 import modeling
 from adapter_bert.training import specs
@@ -72,7 +72,7 @@ RUN = (
             programs=("run_classifier", "predict_tasks", "sweep")),
     Setting("task_name", str, None,
             "The GLUE task: %s. Case does not matter." % ", ".join(
-                task.display_name for task in glue.TASKS.values()),
+                task.display_name for task in tasks.TASKS.values()),
             reference=True),
     Setting("vocab_file", str, REQUIRED,
             "The vocabulary that BERT was trained with.", reference=True,
@@ -82,7 +82,7 @@ RUN = (
             decides_result=False, agreed=None, swept=False),
     Setting("task_spec", str, None,
             "A JSON file that describes a task of your own, in the place of "
-            "task_name; glue.py says what is in it.", agreed=None),
+            "task_name; task_specs.py says what is in it.", agreed=None),
     Setting("init_checkpoint", str, None,
             "The pre-trained BERT: a checkpoint's prefix or its directory.",
             reference=True, agreed=None, swept=False, programs=_ALL_MODELS),

@@ -76,7 +76,7 @@ def make(lengths, number, padded_length, vocab_size, num_labels=2):
     vocab_size: int.
     num_labels: int.
 
-  Returns: dict with the keys of input_pipeline's batches: input_ids,
+  Returns: dict with the keys of datasets.py's batches: input_ids,
     input_mask, segment_ids int32 [b, padded_length]; label_ids int32 [b];
     example_weights float32 [b]; example_index int64 [b].
   """

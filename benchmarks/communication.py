@@ -29,7 +29,7 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.experiments import count_parameters
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import datasets
 from adapter_bert.distributed import launch_local
 import modeling
 from adapter_bert.training import loop as training
@@ -85,7 +85,7 @@ def measure(cluster, config, method, batch_size, length, steps):
   group = distribution.group_of(distribution.MULTI_WORKER, cluster, "cpu:0")
   rows = batch_size // group.num_workers
   batch = batches.make(np.full([rows], length), group.rank,
-                       input_pipeline.padded_length(length, 512),
+                       datasets.padded_length(length, 512),
                        config.vocab_size)
   model = training.ModelSpec(config, 2, adapter_size=ADAPTER_SIZE, tune=method)
   spec = training.TrainSpec(num_train_steps=1000, num_warmup_steps=100,

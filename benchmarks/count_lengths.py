@@ -15,8 +15,9 @@ from absl import flags
 
 from adapter_bert.base import errors
 from adapter_bert.base import files
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import features
+from adapter_bert.data import reading
+from adapter_bert.data import tasks
 import tokenization
 from benchmarks import batches
 
@@ -31,16 +32,16 @@ def count_lengths(task, data_dir, tokenizer):
   """Counts the training examples of a task by their length.
 
   Args:
-    task: glue.Task.
+    task: tasks.Task.
     data_dir: str, the directory of its .tsv files.
     tokenizer: tokenization.FullTokenizer.
 
   Returns: dict of length in tokens -> number of examples, in rising order.
   """
   counts = collections.Counter(
-      len(input_pipeline.encode_example(example, task, MAX_SEQ_LENGTH,
+      len(features.encode_example(example, task, MAX_SEQ_LENGTH,
                                         tokenizer)[0])
-      for example in glue.read_examples(task, task.train, data_dir))
+      for example in reading.read_examples(task, task.train, data_dir))
   return dict(sorted(counts.items()))
 
 
@@ -49,7 +50,7 @@ def main(argv):
   tokenizer = tokenization.FullTokenizer(FLAGS.vocab_file)
   lines = []
   for name in TASKS:
-    task = glue.get_task(name)
+    task = tasks.get_task(name)
     counts = count_lengths(
         task, os.path.join(FLAGS.data_dir, task.display_name), tokenizer)
     lines.append("%s: %s" % (json.dumps(name), json.dumps(counts)))

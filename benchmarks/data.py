@@ -5,7 +5,7 @@
     python -m benchmarks.data --examples=2000000   # synthetic ones, in /tmp
 
 The first compares FullTokenizer with the two plain classes that define it, on
-the training set of SST-2, and input_pipeline.prepare with 1 and 2 processes.
+the training set of SST-2, and tfrecords.prepare with 1 and 2 processes.
 
 The second writes a task of so many short sentences, prepares it, which is done
 once, and starts run_classifier.py on the prepared records with a tiny BERT of
@@ -26,8 +26,10 @@ from absl import flags
 
 from adapter_bert.base import errors
 from adapter_bert.base import files
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import reading
+from adapter_bert.data import task_specs
+from adapter_bert.data import tasks
+from adapter_bert.data import tfrecords
 import tokenization
 
 FLAGS = flags.FLAGS
@@ -76,16 +78,16 @@ def compare_tokenizers(texts, vocab_file):
 
 
 def measure_tokenization():
-  task = glue.get_task("sst-2")
+  task = tasks.get_task("sst-2")
   texts = [example.text_a for example in
-           glue.read_examples(task, task.train, FLAGS.data_dir)]
+           reading.read_examples(task, task.train, FLAGS.data_dir)]
   plain, fast, compared = compare_tokenizers(texts, FLAGS.vocab_file)
   print("%d sentences: plain %.0f/s, FullTokenizer %.0f/s, %.1f times; equal on "
         "%d" % (len(texts), plain, fast, fast / plain, compared))
   for workers in (1, 2):
     with tempfile.TemporaryDirectory() as directory:
       began = time.perf_counter()
-      input_pipeline.prepare(
+      tfrecords.prepare(
           task, task.train, FLAGS.data_dir,
           tokenization.FullTokenizer(FLAGS.vocab_file), 128, directory, workers)
       print("read, tokenized and written as TFRecords by %d process%s: %.0f/s" %
@@ -112,8 +114,8 @@ def _resident_megabytes(pid):
 
 def _prepare_large_set(directory):
   began = time.perf_counter()
-  task = glue.load_task_spec(os.path.join(directory, "task.json"))
-  input_pipeline.prepare(
+  task = task_specs.load_task_spec(os.path.join(directory, "task.json"))
+  tfrecords.prepare(
       task, task.train, directory,
       tokenization.FullTokenizer(os.path.join(directory, "vocab.txt")), 32,
       os.path.join(directory, "out"), workers=2)

@@ -4,7 +4,7 @@ import collections
 
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import datasets
 import modeling
 from adapter_bert.training import loop as training
 
@@ -42,7 +42,7 @@ class Subject(object):
 
   @staticmethod
   def padded_length(longest):
-    return input_pipeline.padded_length(longest, 512)
+    return datasets.padded_length(longest, 512)
 
   def _next(self):
     while True:
@@ -86,7 +86,7 @@ def _model(config, adapters, precision):
 
 
 def _signature(batch_size):
-  """(types, shapes) of the batches that input_pipeline makes."""
+  """(types, shapes) of the batches that datasets.py makes."""
   tokens = ["input_ids", "input_mask", "segment_ids"]
   types = dict({name: tf.int32 for name in tokens}, label_ids=tf.int32,
                example_weights=tf.float32, example_index=tf.int64)

@@ -13,7 +13,7 @@ from benchmarks import batches
 from benchmarks import count_lengths
 from benchmarks import ours
 from benchmarks import train_speed
-from adapter_bert.data import glue
+from adapter_bert.data import tasks
 from adapter_bert import test_util
 import tokenization
 
@@ -51,7 +51,7 @@ def test_the_lengths_file_is_what_count_lengths_counts():
   with open(batches.LENGTHS_FILE, encoding="utf-8") as source:
     shipped = json.load(source)["mrpc"]
   counted = count_lengths.count_lengths(
-      glue.get_task("mrpc"), test_util.external("GLUE_DIR", "MRPC"), tokenizer)
+      tasks.get_task("mrpc"), test_util.external("GLUE_DIR", "MRPC"), tokenizer)
   assert {str(length): n for length, n in counted.items()} == shipped
 
 

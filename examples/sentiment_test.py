@@ -11,7 +11,8 @@ import re
 
 import pytest
 
-from adapter_bert.data import glue
+from adapter_bert.data import reading
+from adapter_bert.data import tasks
 
 DATA_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentiment")
 SIZES = {"train": 480, "dev": 120, "test": 60}
@@ -19,11 +20,11 @@ SIZES = {"train": 480, "dev": 120, "test": 60}
 
 def read(set_type):
   """[(sentence, label)] of one file, through the reader of the real task."""
-  task = glue.get_task("sst-2")
+  task = tasks.get_task("sst-2")
   split = {"train": task.train, "dev": task.dev[0], "test": task.test[0]}[
       set_type]
   return [(example.text_a, example.label)
-          for example in glue.read_examples(task, split, DATA_DIR)]
+          for example in reading.read_examples(task, split, DATA_DIR)]
 
 
 def words_of(sentence):

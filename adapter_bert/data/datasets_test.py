@@ -1,9 +1,10 @@
-"""Tests of input_pipeline; what it promises, on sets small enough to count."""
+"""Tests of features, tfrecords, workers, datasets: what they promise, on sets small enough to count."""
 
 import collections
 import contextlib
 import dataclasses
 import filecmp
+import functools
 import json
 import os
 import subprocess
@@ -17,8 +18,13 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
 from adapter_bert import test_util
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import datasets
+from adapter_bert.data import features
+from adapter_bert.data import reading
+from adapter_bert.data import task_specs
+from adapter_bert.data import tasks
+from adapter_bert.data import tfrecords
+from adapter_bert.data import workers
 import tokenization
 
 _VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "##s", "sat",
@@ -28,11 +34,11 @@ _IDS = {token: index for index, token in enumerate(_VOCAB)}
 _ROW = {"name": "Toy", "labels": ["no", "yes"], "metrics": ["accuracy"],
         "columns": {"text_a": 0, "label": 1}, "header": False,
         "train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
-_TASK = glue.task_from_dict(_ROW)
-_PAIR_TASK = glue.task_from_dict(
+_TASK = task_specs.task_from_dict(_ROW)
+_PAIR_TASK = task_specs.task_from_dict(
     dict(_ROW, columns={"text_a": 0, "text_b": 2, "label": 1}))
 _SCORE_ROW = {key: value for key, value in _ROW.items() if key != "labels"}
-_SCORE_TASK = glue.task_from_dict(
+_SCORE_TASK = task_specs.task_from_dict(
     dict(_SCORE_ROW, metrics=["pearson"], score_range=[0, 5]))
 
 _TRAIN = _TASK.train
@@ -64,7 +70,7 @@ _LENGTHS = [(5 * i) % 27 + 3 for i in range(13)]
 def _prepared(directory, lengths=tuple(_LENGTHS), examples_per_shard=16384,
               **kwargs):
   _write(directory / "data" / "train.tsv", _rows(lengths))
-  return input_pipeline.prepare(
+  return tfrecords.prepare(
       _TASK, _TRAIN, str(directory / "data"), _tokenizer(directory), 32,
       str(directory / "out"), examples_per_shard=examples_per_shard, **kwargs)
 
@@ -83,12 +89,12 @@ def _batches(dataset_fn, count=None):
 
 
 def _train(records, count, batch_size=4, seed=1, **kwargs):
-  return _batches(lambda: input_pipeline.train_dataset(
+  return _batches(lambda: datasets.train_dataset(
       records, batch_size, 32, seed, **kwargs), count)
 
 
 def _eval(records, batch_size=4, **kwargs):
-  return _batches(lambda: input_pipeline.eval_dataset(
+  return _batches(lambda: datasets.eval_dataset(
       records, batch_size, 32, **kwargs))
 
 
@@ -127,8 +133,8 @@ def _features_of_fixture(tmp_path):
   """convert_single_example of a text (pair) with the vocabulary above."""
 
   def features_of(text_a, text_b, label, task, max_seq_length):
-    example = glue.InputExample("train-0", text_a, text_b, label)
-    return input_pipeline.convert_single_example(
+    example = reading.InputExample("train-0", text_a, text_b, label)
+    return features.convert_single_example(
         0, example, task, max_seq_length, _tokenizer(tmp_path))
 
   return features_of
@@ -188,7 +194,7 @@ def test_no_room(features_of):
     (0, 9, 4, (0, 4)),
 ])
 def test_truncated_lengths(len_a, len_b, limit, expected):
-  assert input_pipeline.truncated_lengths(len_a, len_b, limit) == expected
+  assert features.truncated_lengths(len_a, len_b, limit) == expected
 
 
 def test_truncated_lengths_is_one_token_at_a_time():
@@ -201,7 +207,7 @@ def test_truncated_lengths_is_one_token_at_a_time():
             a -= 1
           else:
             b -= 1
-        assert input_pipeline.truncated_lengths(len_a, len_b, limit) == (a, b)
+        assert features.truncated_lengths(len_a, len_b, limit) == (a, b)
 
 
 @pytest.mark.parametrize("name", ["mrpc_128", "mrpc_24", "cola_16"])
@@ -217,12 +223,12 @@ def test_features_of_the_reference(name):
     cases = json.load(source)
   assert cases
   for index, case in enumerate(cases):
-    example = glue.InputExample(*(case[key] for key in (
+    example = reading.InputExample(*(case[key] for key in (
         "guid", "text_a", "text_b", "label")))
-    features = input_pipeline.convert_single_example(
-        index, example, glue.get_task(task_name), int(max_seq_length),
+    made = features.convert_single_example(
+        index, example, tasks.get_task(task_name), int(max_seq_length),
         tokenizer)
-    for key, value in dataclasses.asdict(features).items():
+    for key, value in dataclasses.asdict(made).items():
       assert value == case[key], (name, index, key)
 
 
@@ -248,21 +254,21 @@ def test_records_hold_the_features(tmp_path):
   _write(tmp_path / "train.tsv", ["cats sat\tyes\ton the mat",
                                   "cat\tno\tthe cat sat on the mat . ."])
   tokenizer = _tokenizer(tmp_path)
-  records = input_pipeline.prepare(_PAIR_TASK, _PAIR_TASK.train, str(tmp_path),
+  records = tfrecords.prepare(_PAIR_TASK, _PAIR_TASK.train, str(tmp_path),
                                    tokenizer, 10, str(tmp_path / "out"))
   assert records.num_examples == 2
   assert records.max_length == 10
   assert records.mean_length == 9.5
   assert records.length_counts == ((9, 1), (10, 1))
-  batch, = _batches(lambda: input_pipeline.eval_dataset(
+  batch, = _batches(lambda: datasets.eval_dataset(
       records, 4, 10, sort_by_length=False, pad_to_max=True))
-  examples = glue.read_examples(_PAIR_TASK, _PAIR_TASK.train, str(tmp_path))
+  examples = reading.read_examples(_PAIR_TASK, _PAIR_TASK.train, str(tmp_path))
   for row, example in enumerate(examples):
-    features = input_pipeline.convert_single_example(row, example, _PAIR_TASK,
-                                                     10, tokenizer)
+    made = features.convert_single_example(row, example, _PAIR_TASK, 10,
+                                           tokenizer)
     for name in ("input_ids", "input_mask", "segment_ids"):
-      assert batch[name][row].tolist() == getattr(features, name)
-    assert batch["label_ids"][row] == features.label_id
+      assert batch[name][row].tolist() == getattr(made, name)
+    assert batch["label_ids"][row] == made.label_id
   assert batch["label_ids"].dtype == np.int32
   assert batch["example_index"].tolist() == [0, 1]
   assert batch["example_index"].dtype == np.int64
@@ -273,7 +279,7 @@ def test_scores_and_missing_labels(tmp_path):
   _write(tmp_path / "test.tsv", ["cat", "the cat"])
   for split, labels in ((_SCORE_TASK.train, [0.0, 3.25]),
                         (_SCORE_TASK.test[0], [0.0, 0.0])):
-    records = input_pipeline.prepare(
+    records = tfrecords.prepare(
         _SCORE_TASK, split, str(tmp_path), _tokenizer(tmp_path), 32,
         str(tmp_path / "out"))
     batch, = _eval(records)
@@ -284,7 +290,7 @@ def test_scores_and_missing_labels(tmp_path):
 def test_prepared_records_are_used_again(tmp_path):
   first = _prepared(tmp_path)
   tokenizer = _Counting(str(tmp_path / "vocab.txt"))
-  again = input_pipeline.prepare(_TASK, _TRAIN, str(tmp_path / "data"),
+  again = tfrecords.prepare(_TASK, _TRAIN, str(tmp_path / "data"),
                                  tokenizer, 32, str(tmp_path / "out"))
   assert again == first
   assert tokenizer.count == 0
@@ -296,18 +302,18 @@ def test_digest_covers_everything_that_shapes_records(tmp_path, monkeypatch):
     _write(tmp_path / "data" / name, lines)
 
   def path(task=_TASK, split=_TRAIN, max_seq_length=32, **tokenizer):
-    return input_pipeline.prepare(
+    return tfrecords.prepare(
         task, split, data_dir, _tokenizer(tmp_path, **tokenizer),
         max_seq_length, str(tmp_path / "out")).paths[0]
 
-  swapped = glue.task_from_dict(dict(_ROW, labels=["yes", "no"]))
+  swapped = task_specs.task_from_dict(dict(_ROW, labels=["yes", "no"]))
   first = path()
   others = [path(task=swapped, split=swapped.train),
             path(split=_TASK.dev[0]),
             path(max_seq_length=31),
             path(vocab=_VOCAB[:-1] + ["!"]),
             path(do_lower_case=False)]
-  monkeypatch.setattr(input_pipeline, "_RECORD_VERSION", 999)
+  monkeypatch.setattr(tfrecords, "_RECORD_VERSION", 999)
   others.append(path())
   monkeypatch.undo()
   _write(tmp_path / "data" / "train.tsv", lines[:-1] + ["the\tno"])
@@ -352,7 +358,7 @@ def test_killed_preparation_goes_on_behind_the_last_shard(tmp_path):
 
   def prepare(limit=None):
     tokenizer = _Counting(str(tmp_path / "vocab.txt"), limit)
-    records = input_pipeline.prepare(
+    records = tfrecords.prepare(
         _TASK, _TRAIN, str(tmp_path / "data"), tokenizer, 32,
         str(tmp_path / "out"), examples_per_shard=5)
     return records, tokenizer.count
@@ -380,7 +386,7 @@ def test_killed_preparation_goes_on_behind_the_last_shard(tmp_path):
 
 
 def test_several_processes_make_the_same_files(tmp_path, monkeypatch):
-  monkeypatch.setattr(input_pipeline, "_CHUNK_EXAMPLES", 2)
+  monkeypatch.setattr(tfrecords, "_CHUNK_EXAMPLES", 2)
   lengths = _LENGTHS * 5
   one = _prepared(tmp_path / "one", lengths, examples_per_shard=7)
   two = _prepared(tmp_path / "two", lengths, examples_per_shard=7, workers=2)
@@ -390,37 +396,42 @@ def test_several_processes_make_the_same_files(tmp_path, monkeypatch):
   assert len(match) == 11 and not mismatch and not missing
 
 
+def _converter(max_seq_length, directory):
+  return functools.partial(features.serialized, task=_TASK,
+                           max_seq_length=max_seq_length,
+                           tokenizer=_tokenizer(directory))
+
+
 def test_errors_of_a_process_arrive(tmp_path):
-  rows = [glue.InputExample("train-%d" % i, "cat", None, "no")
+  rows = [reading.InputExample("train-%d" % i, "cat", None, "no")
           for i in range(2)]
   chunks = [(0, 0, rows), (0, 2, rows)]
 
   def convert(max_seq_length):
-    setup = _TASK, max_seq_length, _tokenizer(tmp_path)
-    return list(input_pipeline._converted(iter(chunks), setup, workers=2))
+    convert = _converter(max_seq_length, tmp_path)
+    return list(workers.converted(iter(chunks), convert, workers=2))
 
   assert [len(records) for _, records in convert(8)] == [2, 2]
   with pytest.raises(errors.InputError) as error:
     convert(2)
   with pytest.raises(errors.InputError) as here:
-    input_pipeline.serialized(0, rows, _TASK, 2, _tokenizer(tmp_path))
+    features.serialized(0, rows, _TASK, 2, _tokenizer(tmp_path))
   assert str(error.value) == str(here.value)
   with pytest.raises(errors.InputError, match="at least 1"):
-    list(input_pipeline._converted(iter(chunks), (), workers=0))
+    list(workers.converted(iter(chunks), None, workers=0))
 
 
 def test_dead_process_is_an_error(tmp_path):
-  setup = _TASK, 8, _tokenizer(tmp_path)
-  with input_pipeline._Converter(setup) as converter:
+  with workers.Worker(_converter(8, tmp_path)) as converter:
     converter._process.kill()
     with pytest.raises(errors.InputError, match="status -9"):
-      converter.convert(0, [glue.InputExample("train-0", "cat", None, "no")])
+      converter.convert(0, [reading.InputExample("train-0", "cat", None, "no")])
 
 
 def test_bad_input(tmp_path):
 
   def prepare(output_dir=str(tmp_path / "out"), **kwargs):
-    return input_pipeline.prepare(
+    return tfrecords.prepare(
         _TASK, _TRAIN, str(tmp_path / "data"), _tokenizer(tmp_path), 8,
         output_dir, examples_per_shard=2, **kwargs)
 
@@ -444,7 +455,7 @@ def test_output_that_cannot_be_written(tmp_path, monkeypatch):
   with pytest.raises(errors.InputError, match="cannot write.*Not a directory"):
     _prepared(tmp_path)
   os.remove(str(tmp_path / "out"))
-  monkeypatch.setattr(input_pipeline, "_shard_path", lambda directory, shard:
+  monkeypatch.setattr(tfrecords, "_shard_path", lambda directory, shard:
                       os.path.join(directory, "missing", str(shard)))
   with pytest.raises(errors.InputError, match="cannot write"):
     _prepared(tmp_path)
@@ -454,7 +465,7 @@ def test_progress(monkeypatch, caplog, capsys):
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.INFO)
   monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
-  with input_pipeline._Progress("toy train", 200) as progress:
+  with tfrecords._Progress("toy train", 200) as progress:
     progress._interval = 0
     progress.advance(20, kept=True)
     progress.advance(30)
@@ -466,7 +477,7 @@ def test_progress(monkeypatch, caplog, capsys):
 
 def test_importing_does_not_import_tensorflow():
   subprocess.run(
-      [sys.executable, "-c", "import sys; from adapter_bert.data import input_pipeline; "
+      [sys.executable, "-c", "import sys; from adapter_bert.data import workers; "
        "sys.exit('tensorflow' in sys.modules)"], check=True,
       cwd=test_util.ROOT)
 
@@ -490,14 +501,14 @@ def _sharded_fixture(tmp_path_factory):
     (1, 128, 8), (8, 128, 8), (9, 128, 16), (127, 128, 128), (128, 128, 128),
     (49, 50, 50), (5, 7, 7)])
 def test_padded_length(longest, limit, expected):
-  assert input_pipeline.padded_length(longest, limit) == expected
+  assert datasets.padded_length(longest, limit) == expected
 
 
 def test_batches_are_padded_to_their_longest_example(records):
   batches = _train(records, 13) + _eval(records)
   for batch in batches:
     longest = max(_LENGTHS[index] for index in batch["example_index"])
-    length = input_pipeline.padded_length(longest, 32)
+    length = datasets.padded_length(longest, 32)
     for name in ("input_ids", "input_mask", "segment_ids"):
       assert batch[name].shape == (len(batch["label_ids"]), length)
       assert batch[name].dtype == np.int32
@@ -508,7 +519,7 @@ def test_batches_are_padded_to_their_longest_example(records):
 
 def test_static_shapes(records):
   with tf.Graph().as_default():
-    dataset = input_pipeline.train_dataset(records, 4, 32, 1, row_multiple=3,
+    dataset = datasets.train_dataset(records, 4, 32, 1, row_multiple=3,
                                            pad_to_max=True)
     shapes = tf.data.get_output_shapes(dataset)
     assert shapes["input_ids"].as_list() == [6, 32]
@@ -705,13 +716,13 @@ def test_workers_share_a_batch(records, make, kwargs):
 ])
 def test_bad_arguments(records, kwargs, message):
   with pytest.raises(ValueError, match=message), tf.Graph().as_default():
-    input_pipeline.train_dataset(records, max_seq_length=32, seed=1,
+    datasets.train_dataset(records, max_seq_length=32, seed=1,
                                  **dict({"batch_size": 4}, **kwargs))
 
 
 def test_records_longer_than_max_seq_length(records):
   with pytest.raises(ValueError, match="28 tokens"), tf.Graph().as_default():
-    input_pipeline.eval_dataset(records, 4, 16)
+    datasets.eval_dataset(records, 4, 16)
 
 
 if __name__ == "__main__":

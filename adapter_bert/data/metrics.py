@@ -5,7 +5,7 @@ the classification metrics, scores for the regression metrics. Anything else,
 NaN and infinity included, is a ValueError with one line. Where a formula
 divides by zero the docstring says which value is returned instead.
 
-Which task uses which metric is glue.py's table.
+Which task uses which metric is tasks.py's table.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What glue.py promises: the table, reading, scoring, submission files.
+"""What tasks, task_specs, reading and scoring promise.
 
 Real GLUE files are read where GLUE_DIR is set, the reference's examples where
 ADAPTER_BERT_GOLDEN is set too; the layouts of the other tasks, and everything
@@ -17,7 +17,10 @@ import pytest
 
 from adapter_bert.base import errors
 from adapter_bert import test_util
-from adapter_bert.data import glue
+from adapter_bert.data import reading
+from adapter_bert.data import scoring
+from adapter_bert.data import task_specs
+from adapter_bert.data import tasks
 
 
 def _write(directory, name, *lines):
@@ -33,7 +36,7 @@ def _row(width, **cells):
 
 
 def _read(task, split, directory):
-  return list(glue.read_examples(task, split, str(directory)))
+  return list(reading.read_examples(task, split, str(directory)))
 
 
 def _error(task, split, directory):
@@ -47,9 +50,9 @@ def _error(task, split, directory):
 
 
 def test_all_of_glue_is_there():
-  assert list(glue.TASKS) == ["cola", "sst-2", "mrpc", "sts-b", "qqp", "mnli",
+  assert list(tasks.TASKS) == ["cola", "sst-2", "mrpc", "sts-b", "qqp", "mnli",
                               "qnli", "rte", "wnli", "ax"]
-  for name, task in glue.TASKS.items():
+  for name, task in tasks.TASKS.items():
     assert task.name == name == task.display_name.lower()
 
 
@@ -66,7 +69,7 @@ def test_all_of_glue_is_there():
     ("ax", ("contradiction", "entailment", "neutral"), ("matthews",)),
 ])
 def test_labels_and_metrics(name, labels, metrics):
-  task = glue.get_task(name)
+  task = tasks.get_task(name)
   assert task.labels == labels
   assert task.metrics == metrics
   assert task.main_metric == metrics[0]
@@ -76,7 +79,7 @@ def test_labels_and_metrics(name, labels, metrics):
 
 
 def test_submission_names():
-  assert sorted(split.submission for task in glue.TASKS.values()
+  assert sorted(split.submission for task in tasks.TASKS.values()
                 for split in task.test) == [
                     "AX.tsv", "CoLA.tsv", "MNLI-m.tsv", "MNLI-mm.tsv",
                     "MRPC.tsv", "QNLI.tsv", "QQP.tsv", "RTE.tsv", "SST-2.tsv",
@@ -87,19 +90,19 @@ def test_submission_names():
     ("CoLA", "cola"), ("sst2", "sst-2"), ("SST-2", "sst-2"),
     ("STSB", "sts-b"), ("sts_b", "sts-b"), ("MNLI", "mnli"), ("aX", "ax")])
 def test_task_names(name, expected):
-  assert glue.get_task(name).name == expected
+  assert tasks.get_task(name).name == expected
 
 
 def test_unknown_task_lists_the_known():
   with pytest.raises(errors.InputError,
                      match="unknown task 'snli'; known are cola, sst-2, .*ax"):
-    glue.get_task("snli")
+    tasks.get_task("snli")
 
 
 def test_import_does_not_load_tensorflow():
   subprocess.run(
       [sys.executable, "-c", "import sys, tokenization\n"
-                             "from adapter_bert.data import glue\n"
+                             "from adapter_bert.data import reading\n"
                              "assert 'tensorflow' not in sys.modules"],
       cwd=test_util.ROOT, check=True)
 
@@ -132,23 +135,23 @@ _LAYOUTS = {
 
 @pytest.mark.parametrize("name", _LAYOUTS)
 def test_layout(tmp_path, name):
-  task = glue.get_task(name)
+  task = tasks.get_task(name)
   labelled, unlabelled, (text_a, text_b, label) = _LAYOUTS[name]
   line = 0 if name == "cola" else 1
   for split in (task.train,) + task.dev:
     _write(tmp_path, split.filename, *labelled)
     assert split.has_labels
-    assert _read(task, split, tmp_path) == [glue.InputExample(
+    assert _read(task, split, tmp_path) == [reading.InputExample(
         "%s-%d" % (split.name, line), text_a, text_b, label)]
   for split in task.test:
     _write(tmp_path, split.filename, *unlabelled)
     assert not split.has_labels
     assert _read(task, split, tmp_path) == [
-        glue.InputExample(split.name + "-1", text_a, text_b)]
+        reading.InputExample(split.name + "-1", text_a, text_b)]
 
 
 def test_mnli_has_two_dev_and_test_files(tmp_path):
-  task = glue.get_task("mnli")
+  task = tasks.get_task("mnli")
   assert [(split.filename, split.suffix) for split in task.dev + task.test] == [
       ("dev_matched.tsv", ""), ("dev_mismatched.tsv", "_mm"),
       ("test_matched.tsv", ""), ("test_mismatched.tsv", "_mm")]
@@ -156,17 +159,17 @@ def test_mnli_has_two_dev_and_test_files(tmp_path):
   _write(tmp_path, "dev_mismatched.tsv", "h",
          _row(16, c8="A", c9="B", c10="neutral", c15="entailment"))
   assert _read(task, task.dev[1], tmp_path) == [
-      glue.InputExample("dev_mm-1", "A", "B", "entailment")]
+      reading.InputExample("dev_mm-1", "A", "B", "entailment")]
 
 
 def test_ax_is_for_prediction_only(tmp_path):
-  task = glue.get_task("ax")
+  task = tasks.get_task("ax")
   assert task.train is None and not task.dev
-  assert task.labels == glue.get_task("mnli").labels
+  assert task.labels == tasks.get_task("mnli").labels
   _write(tmp_path, "diagnostic.tsv", "index\tsentence1\tsentence2",
          "0\tThe cat sat.\tThe cat did not sit.")
   assert _read(task, task.test[0], tmp_path) == [
-      glue.InputExample("test-1", "The cat sat.", "The cat did not sit.")]
+      reading.InputExample("test-1", "The cat sat.", "The cat did not sit.")]
 
 
 # Real files.
@@ -182,7 +185,7 @@ def test_real_files(name, train, dev, test):
   directory = os.path.join(glue_dir, name)
   if not os.path.isdir(directory):
     pytest.skip("%s is not there" % directory)
-  task = glue.get_task(name)
+  task = tasks.get_task(name)
   for split, count in ((task.train, train), (task.dev[0], dev),
                        (task.test[0], test)):
     examples = _read(task, split, directory)
@@ -191,7 +194,7 @@ def test_real_files(name, train, dev, test):
     for example in examples:
       assert example.text_a.strip()
       assert (example.label is not None) == split.has_labels
-      glue.label_id(task, example.label)
+      tasks.label_id(task, example.label)
 
 
 @pytest.mark.parametrize("name, filename", [
@@ -204,19 +207,19 @@ def test_golden_examples(name, filename):
     pytest.skip("set ADAPTER_BERT_GOLDEN and GLUE_DIR to run this")
   with open(os.path.join(golden_dir, filename), encoding="utf-8") as golden:
     cases = json.load(golden)
-  task = glue.get_task(name)
+  task = tasks.get_task(name)
   examples = {example.guid: example for example in _read(
       task, task.dev[0], os.path.join(glue_dir, name))}
   for case in cases:
-    assert examples[case["guid"]] == glue.InputExample(
+    assert examples[case["guid"]] == reading.InputExample(
         case["guid"], case["text_a"], case["text_b"], case["label"])
-    assert glue.label_id(task, case["label"]) == case["label_id"]
+    assert tasks.label_id(task, case["label"]) == case["label_id"]
 
 
 # Reading, in detail.
 
-_SST = glue.get_task("sst-2")
-_STS = glue.get_task("sts-b")
+_SST = tasks.get_task("sst-2")
+_STS = tasks.get_task("sts-b")
 
 
 def test_quotes_are_characters(tmp_path):
@@ -242,9 +245,9 @@ def test_carriage_returns_byte_order_mark_and_missing_last_newline(tmp_path):
 
 
 def test_byte_order_mark_without_a_header_is_not_text(tmp_path):
-  cola = glue.get_task("cola")
+  cola = tasks.get_task("cola")
   _write(tmp_path, "dev.tsv", "\ufeffx\t1\t\tHe left.")
-  task = glue.task_from_dict(
+  task = task_specs.task_from_dict(
       {"name": "t", "labels": ["0", "1"], "metrics": ["accuracy"],
        "columns": {"text_a": 0, "label": 1}, "header": False,
        "dev": "dev.tsv"})
@@ -255,7 +258,7 @@ def test_byte_order_mark_without_a_header_is_not_text(tmp_path):
 def test_reading_streams(tmp_path):
   """An example arrives before the rest of the file has been looked at."""
   _write(tmp_path, "dev.tsv", "h\th", "fine\t1", "not fine\t7")
-  examples = glue.read_examples(_SST, _SST.dev[0], str(tmp_path))
+  examples = reading.read_examples(_SST, _SST.dev[0], str(tmp_path))
   assert next(examples).text_a == "fine"
   with pytest.raises(errors.InputError):
     next(examples)
@@ -266,7 +269,7 @@ def test_reading_streams(tmp_path):
 
 def test_missing_file_is_found_at_once(tmp_path):
   with pytest.raises(errors.InputError) as error:
-    glue.read_examples(_SST, _SST.train, str(tmp_path))
+    reading.read_examples(_SST, _SST.train, str(tmp_path))
   assert str(error.value) == (
       "%s: no such file; SST-2's train examples are read from train.tsv under "
       "--data_dir" % (tmp_path / "train.tsv"))
@@ -311,7 +314,7 @@ def test_long_label_is_cut(tmp_path):
 
 
 def test_mnli_row_without_its_label(tmp_path):
-  task = glue.get_task("mnli")
+  task = tasks.get_task("mnli")
   path = _write(tmp_path, "train.tsv", "h", _row(10, c8="A", c9="B"))
   assert _error(task, task.train, tmp_path).startswith(
       "%s:2: found 10 tab-separated columns, MNLI's train file needs 11"
@@ -343,13 +346,13 @@ def test_example_in_the_header_s_place(tmp_path):
 
 
 def test_header_where_there_is_none(tmp_path):
-  task = glue.get_task("cola")
+  task = tasks.get_task("cola")
   path = _write(tmp_path, "dev.tsv", "source\tlabel\tmark\tsentence")
   assert _error(task, task.dev[0], tmp_path).startswith(
       "%s:1: label 'label' is not one of CoLA's labels (0, 1)" % path)
 
 
-_QQP = glue.get_task("qqp")
+_QQP = tasks.get_task("qqp")
 _QQP_LINES = ("h", _row(6, c3="A", c4="B", c5="1"), "torn\tin", "two",
               _row(6, c3="C", c4="D", c5="0"))
 
@@ -391,34 +394,34 @@ def test_qqp_with_nothing_but_malformed_rows(tmp_path):
 
 
 def test_label_id():
-  assert glue.label_id(glue.get_task("mnli"), "neutral") == 2
-  score = glue.label_id(_STS, "3.800")
+  assert tasks.label_id(tasks.get_task("mnli"), "neutral") == 2
+  score = tasks.label_id(_STS, "3.800")
   assert score == 3.8 and isinstance(score, float)
-  assert glue.label_id(_SST, None) == 0
-  assert glue.label_id(_STS, None) == 0.0
+  assert tasks.label_id(_SST, None) == 0
+  assert tasks.label_id(_STS, None) == 0.0
   with pytest.raises(errors.InputError, match="label 'x' is not one of"):
-    glue.label_id(_SST, "x")
+    tasks.label_id(_SST, "x")
   with pytest.raises(errors.InputError, match="score '9' is outside"):
-    glue.label_id(_STS, "9")
+    tasks.label_id(_STS, "9")
 
 
 def test_compute_metrics_of_classes():
   # Predicted 1, 1, 0, 0 for labels 1, 0, 0, 0.
   outputs = np.array([[.1, .9], [.2, .8], [.7, .3], [3., -3.]], np.float32)
   labels = [1, 0, 0, 0]
-  assert glue.compute_metrics(_SST, labels, outputs) == {
+  assert scoring.compute_metrics(_SST, labels, outputs) == {
       "eval_accuracy": 0.75}
-  assert glue.compute_metrics(glue.get_task("mrpc"), labels, outputs) == {
+  assert scoring.compute_metrics(tasks.get_task("mrpc"), labels, outputs) == {
       "eval_accuracy": 0.75, "eval_f1": pytest.approx(2 / 3)}
   # (1 * 2 - 1 * 0) / sqrt(2 * 1 * 3 * 2); accuracy comes with every task.
-  assert glue.compute_metrics(glue.get_task("cola"), labels, outputs) == {
+  assert scoring.compute_metrics(tasks.get_task("cola"), labels, outputs) == {
       "eval_accuracy": 0.75, "eval_matthews": pytest.approx(2 / 12**.5)}
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1)])
 def test_compute_metrics_of_scores(shape):
   scores = np.array([2, 5, 5.5], np.float32).reshape(shape)
-  result = glue.compute_metrics(_STS, [1.0, 2.0, 3.0], scores)
+  result = scoring.compute_metrics(_STS, [1.0, 2.0, 3.0], scores)
   # Deviations (-1, 0, 1) and, times 6, (-13, 5, 8): 21 / sqrt(2 * 258).
   assert result == {"eval_pearson": pytest.approx(21 / 516**.5),
                     "eval_spearman": pytest.approx(1.0)}
@@ -426,21 +429,21 @@ def test_compute_metrics_of_scores(shape):
 
 def test_compute_metrics_refuses_other_shapes_and_nan():
   with pytest.raises(ValueError, match=r"shape \['n', 2\], found \[2, 3\]"):
-    glue.compute_metrics(_SST, [0, 1], np.zeros([2, 3]))
+    scoring.compute_metrics(_SST, [0, 1], np.zeros([2, 3]))
   with pytest.raises(ValueError, match=r"shape \['n'\], found \[2, 2\]"):
-    glue.compute_metrics(_STS, [0, 1], np.zeros([2, 2]))
+    scoring.compute_metrics(_STS, [0, 1], np.zeros([2, 2]))
   with pytest.raises(errors.InputError, match="example 1 .* not a finite"):
-    glue.compute_metrics(_SST, [0, 1], [[0, 1], [0, float("nan")]])
+    scoring.compute_metrics(_SST, [0, 1], [[0, 1], [0, float("nan")]])
 
 
 # Files of predictions.
 
 
 def test_submission_has_label_words(tmp_path):
-  task = glue.get_task("rte")
+  task = tasks.get_task("rte")
   path = tmp_path / task.test[0].submission
   path.write_text("old")
-  glue.write_submission(task, task.test[0], [[.9, .1], [.2, .8], [.6, .4]],
+  scoring.write_submission(task, task.test[0], [[.9, .1], [.2, .8], [.6, .4]],
                         str(path))
   assert path.read_bytes() == (b"index\tprediction\n0\tentailment\n"
                                b"1\tnot_entailment\n2\tentailment\n")
@@ -449,14 +452,14 @@ def test_submission_has_label_words(tmp_path):
 
 def test_submission_of_scores_is_clipped(tmp_path):
   path = tmp_path / "STS-B.tsv"
-  glue.write_submission(_STS, _STS.test[0],
+  scoring.write_submission(_STS, _STS.test[0],
                         np.array([5.25, -0.5, 3.8], np.float32), str(path))
   assert path.read_text() == "index\tprediction\n0\t5.0\n1\t0.0\n2\t3.8\n"
 
 
 def test_submission_is_for_test_only(tmp_path):
   with pytest.raises(ValueError, match="not of SST-2's dev split"):
-    glue.write_submission(_SST, _SST.dev[0], [[0, 1]], str(tmp_path / "x"))
+    scoring.write_submission(_SST, _SST.dev[0], [[0, 1]], str(tmp_path / "x"))
 
 
 @pytest.mark.parametrize("outputs, text", [
@@ -466,7 +469,7 @@ def test_submission_is_for_test_only(tmp_path):
     ([[2.5], [-0.125]], "2.5\n-0.125\n")])
 def test_test_results(tmp_path, outputs, text):
   path = tmp_path / "test_results.tsv"
-  glue.write_test_results(outputs, str(path))
+  scoring.write_test_results(outputs, str(path))
   assert path.read_text() == text
 
 
@@ -487,27 +490,27 @@ _SPEC = {
 def _load(tmp_path, spec):
   path = tmp_path / "spec.json"
   path.write_text(spec if isinstance(spec, str) else json.dumps(spec))
-  return glue.load_task_spec(str(path))
+  return task_specs.load_task_spec(str(path))
 
 
 def test_task_spec(tmp_path):
-  columns = glue.Columns(0, None, 1, True)
-  assert _load(tmp_path, _SPEC) == glue.Task(
+  columns = tasks.Columns(0, None, 1, True)
+  assert _load(tmp_path, _SPEC) == tasks.Task(
       name="beer", display="Beer", labels=("bad", "good"),
       metrics=("accuracy", "f1"),
-      train=glue.Split("train", "train.tsv", columns),
-      dev=(glue.Split("dev", "dev.tsv", columns),),
-      test=(glue.Split("test", "test.tsv", glue.Columns(1),
+      train=tasks.Split("train", "train.tsv", columns),
+      dev=(tasks.Split("dev", "dev.tsv", columns),),
+      test=(tasks.Split("test", "test.tsv", tasks.Columns(1),
                        submission="Beer.tsv"),))
 
 
 def test_task_spec_in_the_docstring_is_the_one_tested_here(tmp_path):
-  docstring = glue.__doc__
+  docstring = task_specs.__doc__
   example = docstring[docstring.index("    {"):docstring.index("    }\n") + 6]
   assert json.loads(example) == _SPEC
   task = _load(tmp_path, example)
   _write(tmp_path, "train.tsv", "text\tlabel", "Crisp.\tgood", "Flat.\tbad")
-  assert [glue.label_id(task, example.label)
+  assert [tasks.label_id(task, example.label)
           for example in _read(task, task.train, tmp_path)] == [1, 0]
 
 
@@ -518,16 +521,16 @@ def test_task_spec_of_a_regression(tmp_path):
   task = _load(tmp_path, spec)
   assert task.is_regression and task.score_range == (0.0, 120.0)
   # Test files take the common columns, without the label.
-  assert task.test[0].columns == glue.Columns(1, header=False)
+  assert task.test[0].columns == tasks.Columns(1, header=False)
   assert not task.dev
   task = _load(tmp_path, dict(spec, score_range=None))
-  assert glue.label_id(task, "-1e6") == -1e6
+  assert tasks.label_id(task, "-1e6") == -1e6
 
 
-@pytest.mark.parametrize("task", glue.TASKS.values(), ids=glue.TASKS)
+@pytest.mark.parametrize("task", tasks.TASKS.values(), ids=tasks.TASKS)
 def test_every_task_survives_json(task):
-  text = json.dumps(glue.task_to_dict(task))
-  assert glue.task_from_dict(json.loads(text)) == task
+  text = json.dumps(task_specs.task_to_dict(task))
+  assert task_specs.task_from_dict(json.loads(text)) == task
 
 
 def _changed(path, *value):
@@ -602,7 +605,7 @@ def test_task_spec_that_is_not_json(tmp_path):
 
 def test_task_spec_that_cannot_be_read(tmp_path):
   with pytest.raises(errors.InputError, match="nope.json: cannot be read: No such file"):
-    glue.load_task_spec(str(tmp_path / "nope.json"))
+    task_specs.load_task_spec(str(tmp_path / "nope.json"))
   (tmp_path / "spec.json").write_bytes(b'{"name": "\xff"}')
   with pytest.raises(errors.InputError, match="byte 0xff at 10 is not UTF-8"):
-    glue.load_task_spec(str(tmp_path / "spec.json"))
+    task_specs.load_task_spec(str(tmp_path / "spec.json"))

@@ -50,8 +50,9 @@ from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
 from adapter_bert.base import files
 from adapter_bert.base import flags as flags_lib
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import scoring
+from adapter_bert.data import tasks
+from adapter_bert.data import tfrecords
 import run_classifier
 from adapter_bert.experiments import sweep
 from adapter_bert import settings as settings_lib
@@ -188,7 +189,7 @@ def percentile_numbers(settings, where):
   Raises: errors.InputError if there is nothing to draw.
   """
   errors_of = sorted(set(s.task for s in settings
-                         if glue.points_of(s.metric) == 1))
+                         if tasks.points_of(s.metric) == 1))
   best = best_by_method([s for s in settings if s.task not in errors_of])
   full = [method for method in best if method.tune == "full"]
   _require(full, where, "full fine-tuning (tune full)", "figure3")
@@ -197,9 +198,9 @@ def percentile_numbers(settings, where):
   others = sorted(set(task for found in best.values() for task in found
                       if task not in reference))
   notes = _not_there(["full"] + [method.tune for method in best])
-  for tasks, why in ((errors_of, "the metric is an error, not in points"),
+  for found, why in ((errors_of, "the metric is an error, not in points"),
                      (others, "no run of full fine-tuning")):
-    notes += ["left out: %s: %s" % (task, why) for task in tasks]
+    notes += ["left out: %s: %s" % (task, why) for task in found]
   rows = []
   for method, found in best.items():
     lacking = [task for task in reference if task not in found]
@@ -305,9 +306,9 @@ def ablate(task, model, records, weights, batch_size=32, init_shared_from=None):
   """Scores a trained model without the adapters of every span of layers.
 
   Args:
-    task: glue.Task.
+    task: tasks.Task.
     model: training.ModelSpec with adapters.
-    records: input_pipeline.RecordSet, the examples to score on.
+    records: tfrecords.RecordSet, the examples to score on.
     weights, batch_size, init_shared_from: see training.predictor.
 
   Returns: Numbers. first_layer and last_layer are None where nothing is
@@ -320,8 +321,8 @@ def ablate(task, model, records, weights, batch_size=32, init_shared_from=None):
   adapter = SwitchedAdapter(model.get_adapter_fn(), len(layers))
   model = dataclasses.replace(model, adapter_fn=adapter)
   metric = "eval_" + task.main_metric
-  points = glue.points_of(task.main_metric)
-  sign = -1 if glue.best_of(task.main_metric) is min else 1
+  points = tasks.points_of(task.main_metric)
+  sign = -1 if tasks.best_of(task.main_metric) is min else 1
   rows, whole = [], None
   began, todo = time.monotonic(), [(None, None)] + spans(layers)
   with training.predictor(model, records, weights, batch_size,
@@ -329,7 +330,7 @@ def ablate(task, model, records, weights, batch_size=32, init_shared_from=None):
     for first, last in todo:
       predictions = run({adapter.switches: [
           first is None or not first <= layer <= last for layer in layers]})
-      score = points * glue.compute_metrics(task, predictions.labels,
+      score = points * scoring.compute_metrics(task, predictions.labels,
                                             predictions.outputs)[metric]
       whole = score if whole is None else whole
       if not whole > 0:
@@ -362,9 +363,9 @@ def _majority_notes(task, labels):
     return []
   outputs = np.zeros([len(labels), task.num_labels])
   outputs[:, np.bincount(labels).argmax()] = 1
-  scores = glue.compute_metrics(task, labels, outputs)
+  scores = scoring.compute_metrics(task, labels, outputs)
   return ["always the most frequent class: %.2f" %
-          (glue.points_of(task.main_metric) *
+          (tasks.points_of(task.main_metric) *
            scores["eval_" + task.main_metric])]
 
 
@@ -375,7 +376,7 @@ def ablation_of_checkpoint(task_checkpoint, data_dir, vocab_file,
 
   All settings are those in its run.json.
 
-  Returns: (glue.Task, Numbers).
+  Returns: (tasks.Task, Numbers).
 
   Raises: errors.InputError.
   """
@@ -401,7 +402,7 @@ def ablation_of_checkpoint(task_checkpoint, data_dir, vocab_file,
   weights = checkpoints.Weights.open(task_checkpoint, init_checkpoint,
                                      force_base)
   with tempfile.TemporaryDirectory() as work_dir:
-    records = input_pipeline.prepare(task, task.dev[0], data_dir, tokenizer,
+    records = tfrecords.prepare(task, task.dev[0], data_dir, tokenizer,
                                      length, work_dir)
     return task, ablate(task, model, records, weights, batch_size,
                         record.get("init_shared_from"))
@@ -457,7 +458,7 @@ def _with_errors(axes, rows, x_name, **style):
 
 def _metric_label(numbers, task):
   metric = select(numbers, task=task)[0]["metric"]
-  return "dev %s%s" % (metric, ", in points" * (glue.points_of(metric) != 1))
+  return "dev %s%s" % (metric, ", in points" * (tasks.points_of(metric) != 1))
 
 
 def draw_parameters(numbers):

@@ -15,8 +15,9 @@ from adapter_bert.checkpoints import record as run_record
 from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
 from adapter_bert.experiments import figures
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import scoring
+from adapter_bert.data import tasks
+from adapter_bert.data import tfrecords
 import run_classifier_test
 from adapter_bert.experiments import sweep
 import tokenization
@@ -342,7 +343,7 @@ def score_of(files, task_checkpoint, tmp_path, **changes):
   """The main metric in points of a checkpoint, its model changed."""
   record = run_record.read(task_checkpoint)
   task, model = training.model_from_record(record, task_checkpoint)
-  records = input_pipeline.prepare(
+  records = tfrecords.prepare(
       task, task.dev[0], files.path("STS-B"),
       tokenization.FullTokenizer(files.path("bert/vocab.txt")), 20,
       str(tmp_path))
@@ -350,7 +351,7 @@ def score_of(files, task_checkpoint, tmp_path, **changes):
       dataclasses.replace(model, **changes), records,
       checkpoints.Weights.open(task_checkpoint),
       init_shared_from=record["init_shared_from"])
-  metrics = glue.compute_metrics(task, predictions.labels, predictions.outputs)
+  metrics = scoring.compute_metrics(task, predictions.labels, predictions.outputs)
   return 100 * metrics["eval_" + task.main_metric]
 
 
@@ -433,9 +434,9 @@ def test_spans_and_their_names():
 
 def test_the_most_frequent_class_by_hand():
   # Always 1 where three of four are: precision 3/4, recall 1, F1 6/7.
-  assert figures._majority_notes(glue.get_task("MRPC"), np.array([1, 1, 0, 1])
+  assert figures._majority_notes(tasks.get_task("MRPC"), np.array([1, 1, 0, 1])
                                 ) == ["always the most frequent class: 85.71"]
-  assert figures._majority_notes(glue.get_task("MNLI"), np.array([2, 1, 2, 0])
+  assert figures._majority_notes(tasks.get_task("MNLI"), np.array([2, 1, 2, 0])
                                 ) == ["always the most frequent class: 50.00"]
 
 

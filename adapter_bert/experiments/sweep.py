@@ -62,7 +62,8 @@ from adapter_bert.checkpoints import record as run_record
 from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
 from adapter_bert.base import files
-from adapter_bert.data import glue
+from adapter_bert.data import task_specs
+from adapter_bert.data import tasks
 import modeling
 import run_classifier
 from adapter_bert import settings as settings_lib
@@ -162,7 +163,7 @@ class Run(object):
     settings: dict, without what has no meaning for the method (the size of
       adapters where there are none) and what is as by default, so that equal
       runs have equal settings.
-    task: glue.Task.
+    task: tasks.Task.
     slug: str, the name of the run's directory. It depends on nothing but the
       settings, so that another sweep finds the run again.
 
@@ -172,9 +173,9 @@ class Run(object):
   def __init__(self, settings):
     settings = {name: _plain_number(value) for name, value in settings.items()}
     if settings.get("task_spec"):
-      self.task = glue.load_task_spec(settings["task_spec"])
+      self.task = task_specs.load_task_spec(settings["task_spec"])
     elif settings.get("task_name"):
-      self.task = glue.get_task(settings["task_name"])
+      self.task = tasks.get_task(settings["task_name"])
       settings["task_name"] = self.task.display_name
     else:
       raise errors.InputError("there is no task; give task_name (--tasks) or "
@@ -694,7 +695,7 @@ def result_of(run, run_dir, seconds):
       "settings": run.settings,
       "task": run.task.display_name,
       "metric": main_metric,
-      "score": glue.points_of(main_metric) * metrics["eval_" + main_metric],
+      "score": tasks.points_of(main_metric) * metrics["eval_" + main_metric],
       "metrics": metrics,
       "trained": counts_of(run_dir),
       "seconds": round(seconds, 1),
@@ -1023,7 +1024,7 @@ class Setting(object):
 
   @property
   def best(self):
-    return glue.best_of(self.metric)(self.scores)
+    return tasks.best_of(self.metric)(self.scores)
 
   @property
   def mean(self):
@@ -1062,7 +1063,7 @@ def choose(candidates):
   One good seed of a setting that is not done yet is no reason to choose it.
   """
   most = max(len(candidate.scores) for candidate in candidates)
-  return glue.best_of(candidates[0].metric)(
+  return tasks.best_of(candidates[0].metric)(
       (candidate for candidate in candidates if len(candidate.scores) == most),
       key=lambda candidate: candidate.mean)
 

@@ -47,8 +47,10 @@ from adapter_bert.checkpoints import checkpoints
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.base import errors
 from adapter_bert.base import flags as flags_lib
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import datasets
+from adapter_bert.data import features
+from adapter_bert.data import reading
+from adapter_bert.data import tasks
 import modeling
 import run_classifier
 from adapter_bert import settings
@@ -85,7 +87,7 @@ class TaskCheckpoint(object):
   name: str  # in the output; no two are equal
   prefix: str
   record: dict
-  task: glue.Task
+  task: tasks.Task
   model: training.ModelSpec
 
 
@@ -227,7 +229,7 @@ class SharedModel(object):
     with tf.Graph().as_default() as graph:
       self._records = tf.placeholder(tf.string, [None])
       self._number = tf.placeholder(tf.int32, [])
-      batch = input_pipeline.batch_of(self._records, max_seq_length)
+      batch = datasets.batch_of(self._records, max_seq_length)
       for scope, places in _alike(tasks).items():
         group = [tasks[place] for place in places]
         built = _build(scope, group, batch, self._number)
@@ -254,7 +256,7 @@ class SharedModel(object):
 
     Args:
       place: int, the task's place in the list.
-      records: list of n serialized examples (input_pipeline.serialized).
+      records: list of n serialized examples (features.serialized).
     """
     probabilities, number = self._runs[place]
     return self._session.run(
@@ -288,7 +290,7 @@ def _build(scope, group, batch, number):
   Args:
     scope: str, a variable scope for what they trained.
     group: list of TaskCheckpoint.
-    batch: dict of tensors, from input_pipeline.
+    batch: dict of tensors, from datasets.py.
     number: int32 scalar tensor, which of the group it is to be.
 
   Returns: _Built.
@@ -421,7 +423,7 @@ def chunks_of(source, where):
 
 
 def read_example(line, number, where, tasks):
-  """The glue.InputExample of a line.
+  """The reading.InputExample of a line.
 
   Args:
     line: bytes.
@@ -432,7 +434,7 @@ def read_example(line, number, where, tasks):
   Raises: InputError if it is empty, has more than two columns or is for none of
     the tasks.
   """
-  text = glue.decoded_line(line, number - 1, where)
+  text = reading.decoded_line(line, number - 1, where)
   columns = text.split("\t")
   if not text.strip():
     raise errors.InputError("%s:%d: is empty; a line is a sentence, or two "
@@ -449,7 +451,7 @@ def read_example(line, number, where, tasks):
          ("a pair of sentences, and %s for one sentence" if is_pair else
           "one sentence, and %s for a pair of them") % _listed(tasks),
          "one column" if is_pair else "two, with a tab between them"))
-  return glue.InputExample("%s:%d" % (where, number), *columns)
+  return reading.InputExample("%s:%d" % (where, number), *columns)
 
 
 def _listed(tasks):
@@ -525,7 +527,7 @@ class Predictor(object):
     if not examples:
       return
     # All tasks read the same records: the labels, which differ, are all 0.
-    records = input_pipeline.serialized(
+    records = features.serialized(
         0, examples.values(), tasks[0][1].task, self._options.max_seq_length,
         self._tokenizer)
     # Batches of like lengths, so that little is padding.

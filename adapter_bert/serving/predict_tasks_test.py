@@ -14,8 +14,11 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.checkpoints import checkpoints
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.base import errors
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import datasets
+from adapter_bert.data import features
+from adapter_bert.data import reading
+from adapter_bert.data import tasks
+from adapter_bert.data import tfrecords
 from adapter_bert.serving import predict_tasks
 import run_classifier_test
 from adapter_bert import test_util
@@ -72,10 +75,10 @@ def predicted(files, lines, *tasks, **changes):
 
 
 def test_lines_of(files, name):
-  """A task's test file as lines for predict_tasks, by way of glue."""
-  task = glue.get_task(name)
+  """A task's test file as lines for predict_tasks, by way of reading.py."""
+  task = tasks.get_task(name)
   return ["\t".join(text for text in (row.text_a, row.text_b) if text)
-          for row in glue.read_examples(task, task.test[0], files.path(name))]
+          for row in reading.read_examples(task, task.test[0], files.path(name))]
 
 
 test_lines_of.__test__ = False
@@ -125,7 +128,7 @@ def test_labels_and_their_probabilities(files):
   row, = predicted(files, ["the cat\ta dog ran"], "MNLI", "STS-B")
   assert sorted(row["tasks"]) == ["MNLI", "STS-B"]
   answer = row["tasks"]["MNLI"]
-  assert list(answer["probabilities"]) == list(glue.get_task("mnli").labels)
+  assert list(answer["probabilities"]) == list(tasks.get_task("mnli").labels)
   assert answer["label"] == max(answer["probabilities"],
                                 key=answer["probabilities"].get)
   assert list(row["tasks"]["STS-B"]) == ["score"]
@@ -153,16 +156,16 @@ def test_two_checkpoints_of_one_task_have_two_names(files):
 
 
 def test_features_are_those_of_training(files):
-  task = glue.get_task("mrpc")
+  task = tasks.get_task("mrpc")
   tokenizer = tokenization.FullTokenizer(files.path("bert/vocab.txt"))
-  records = input_pipeline.prepare(task, task.test[0], files.path("MRPC"),
+  records = tfrecords.prepare(task, task.test[0], files.path("MRPC"),
                                    tokenizer, 10, files.path("features"))
-  examples = list(glue.read_examples(task, task.test[0], files.path("MRPC")))
+  examples = list(reading.read_examples(task, task.test[0], files.path("MRPC")))
   with tf.Graph().as_default(), tf.Session() as session:
-    batch = tf.data.make_one_shot_iterator(input_pipeline.eval_dataset(
+    batch = tf.data.make_one_shot_iterator(datasets.eval_dataset(
         records, len(examples), 10, sort_by_length=False)).get_next()
-    ours = input_pipeline.batch_of(
-        tf.constant(input_pipeline.serialized(0, examples, task, 10,
+    ours = datasets.batch_of(
+        tf.constant(features.serialized(0, examples, task, 10,
                                               tokenizer)), 10)
     expected, found = session.run([batch, ours])
   assert sorted(expected) == sorted(found)

@@ -66,7 +66,7 @@ class TrainSpec(object):
   learning_rate: float, at its peak.
   batch_size: int, the global batch.
   seed: int.
-  bucket_window: see input_pipeline.train_dataset.
+  bucket_window: see datasets.train_dataset.
   save_checkpoints_steps, save_checkpoints_secs: a checkpoint at least so often.
   keep_checkpoint_max: int, how many checkpoints stay.
   compile_chains: see modeling.compiled_chains.

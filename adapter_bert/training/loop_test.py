@@ -15,8 +15,9 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.checkpoints import checkpoints
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import task_specs
+from adapter_bert.data import tasks
+from adapter_bert.data import tfrecords
 import modeling
 from adapter_bert import test_util
 import tokenization
@@ -26,7 +27,7 @@ from adapter_bert.training import loop as training
 training.enable_graph_mode()
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"] + list("abcdefghijklmnopqrstuvwxyz")
-TASK = glue.task_from_dict({
+TASK = task_specs.task_from_dict({
     "name": "Toy", "labels": ["no", "yes"], "metrics": ["accuracy"],
     "columns": {"text_a": 0, "label": 1}, "header": False,
     "train": "train.tsv", "dev": "dev.tsv"})
@@ -46,7 +47,7 @@ def fixture_records(tmp_path_factory):
       output.write("%s\t%s\n" % (" ".join(letters), ("no", "yes")[i % 2]))
   (root / "vocab.txt").write_text("\n".join(WORDS) + "\n")
   tokenizer = tokenization.FullTokenizer(str(root / "vocab.txt"))
-  return input_pipeline.prepare(TASK, TASK.train, str(root), tokenizer, 9,
+  return tfrecords.prepare(TASK, TASK.train, str(root), tokenizer, 9,
                                 str(root))
 
 
@@ -427,7 +428,7 @@ def test_a_predictor_runs_often_and_takes_what_is_fed(records, weights):
 
 def recorded(model, of=TASK, **changes):
   """What a run leaves in run.json of a task and a model, through JSON."""
-  record = dict(training.describe_model(model), task=glue.task_to_dict(of),
+  record = dict(training.describe_model(model), task=task_specs.task_to_dict(of),
                 schedule={"precision": model.precision})
   return json.loads(json.dumps(dict(record, **changes)))
 
@@ -446,7 +447,7 @@ def test_a_model_comes_back_from_its_record(fields):
 
 
 def test_a_regression_comes_back_from_its_record():
-  task = glue.get_task("sts-b")
+  task = tasks.get_task("sts-b")
   model = dataclasses.replace(spec_of(), num_labels=1, is_regression=True)
   found, again = training.model_from_record(recorded(model, task), "here")
   assert found == task and again.is_regression and again.num_labels == 1

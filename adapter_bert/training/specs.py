@@ -20,8 +20,8 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
 from adapter_bert.checkpoints import record as run_record
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.data import datasets
+from adapter_bert.data import task_specs
 import modeling
 
 PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
@@ -82,7 +82,7 @@ class ModelSpec(object):
       batch_size: int, examples in a batch of all processes together.
       seed: int; the batches are a function of it and of their number.
       **options: start_step, bucket_window, row_multiple, worker_index and
-        num_workers, as of input_pipeline.train_dataset.
+        num_workers, as of datasets.train_dataset.
     """
     raise NotImplementedError
 
@@ -95,7 +95,7 @@ class ModelSpec(object):
     Args:
       records, batch_size: as above.
       **options: row_multiple, worker_index and num_workers, as of
-        input_pipeline.eval_dataset.
+        datasets.eval_dataset.
     """
     raise NotImplementedError
 
@@ -155,7 +155,7 @@ class ClassifierSpec(ModelSpec):
         init_scale=self.adapter_init_scale)
 
   def build(self, is_training, batch, ops=None):
-    """See ModelSpec; the batch is one of input_pipeline's."""
+    """See ModelSpec; the batch is one of datasets.py's."""
     with modeling.precision(PRECISIONS[self.precision], self.tuning):
       _, losses, _, probabilities = create_model(
           self.bert_config, is_training, batch["input_ids"],
@@ -168,13 +168,13 @@ class ClassifierSpec(ModelSpec):
                             "labels": batch["label_ids"]})
 
   def train_dataset(self, records, batch_size, seed, **options):
-    """See ModelSpec; `records` is an input_pipeline.RecordSet."""
-    return input_pipeline.train_dataset(
+    """See ModelSpec; `records` is an tfrecords.RecordSet."""
+    return datasets.train_dataset(
         records, batch_size, self._longest(records), seed, **options)
 
   def eval_dataset(self, records, batch_size, **options):
-    """See ModelSpec; `records` is an input_pipeline.RecordSet."""
-    return input_pipeline.eval_dataset(records, batch_size,
+    """See ModelSpec; `records` is an tfrecords.RecordSet."""
+    return datasets.eval_dataset(records, batch_size,
                                        self._longest(records), **options)
 
   def _longest(self, records):
@@ -262,7 +262,7 @@ def model_from_record(record, where, precision=None):
     where: str, the checkpoint, for messages.
     precision: one of PRECISIONS; None: the one that it was trained in.
 
-  Returns: (glue.Task, ClassifierSpec).
+  Returns: (tasks.Task, ClassifierSpec).
 
   Raises: InputError, one line, if there is no record or it cannot be used.
   """
@@ -273,7 +273,7 @@ def model_from_record(record, where, precision=None):
         (where, run_record.FILE))
   where = "%s: its %s" % (where, run_record.FILE)
   try:
-    task = glue.task_from_dict(record["task"], where)
+    task = task_specs.task_from_dict(record["task"], where)
     model = ClassifierSpec(
         bert_config=modeling.BertConfig.from_dict(record["bert_config"]),
         num_labels=task.num_labels, is_regression=task.is_regression,

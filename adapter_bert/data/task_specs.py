@@ -1,0 +1,291 @@
+"""A task of one's own, as JSON (--task_spec): a row like those of tasks.py.
+
+    {
+      "name": "Beer",
+      "labels": ["bad", "good"],
+      "metrics": ["accuracy", "f1"],
+      "columns": {"text_a": 0, "label": 1},
+      "header": true,
+      "train": "train.tsv",
+      "dev": "dev.tsv",
+      "test": {"file": "test.tsv", "columns": {"text_a": 1}}
+    }
+
+name     Names the task's files; letters, digits, ".", "_" and "-".
+labels   The label words as the files have them; a label's id is its place in
+         this list. For regression leave it out and give
+         "score_range": [lowest, highest], or null for any score.
+metrics  The first one decides which of several runs is the best. With labels:
+         accuracy (always computed), f1 (two labels; the second one is the
+         positive class), matthews. With scores: pearson, spearman,
+         mean_squared_error.
+columns  Counted from 0: text_a, text_b for sentence pairs (else left out or
+         null), label (-1 is the last column).
+header   Whether the files' first line is a header.
+train, dev, test
+         A file under --data_dir, or an object: "file", and for this file
+         "columns" and "header" instead of those above, "skip_malformed"
+         (train, dev: rows with too few columns are left out and counted,
+         else they are an error), "submission" (test: the name of the
+         submission file, <name>.tsv if left out). dev and test may be lists of
+         objects, which "suffix" then tells apart. A split without a file is
+         left out. Test files have no label column, or it is not read.
+
+reading.py says what the files look like.
+"""
+
+import math
+import os
+import re
+
+from adapter_bert.base import errors
+from adapter_bert.base import files
+from adapter_bert.data import scoring
+from adapter_bert.data import tasks
+
+
+class _Reader:
+  """Takes the values out of one JSON object and refuses what it cannot use."""
+
+  def __init__(self, value, where, what):
+    self._where = where
+    self._what = what
+    if not isinstance(value, dict):
+      self.fail("must be an object, found %s" % errors.shown(value))
+    self._value = dict(value)
+    self._asked = []
+
+  def fail(self, problem):
+    raise errors.InputError(
+        "%s: %s %s; the format is described at the top of task_specs.py"
+        % (self._where, self._what, problem))
+
+  def __contains__(self, key):
+    return key in self._value
+
+  def take(self, key, check, allowed, **default):
+    """Removes and returns a value for which check(value) is true.
+
+    `allowed` says in words what that is. Without default=... it is required.
+    """
+    self._asked.append(key)
+    if key not in self._value and "default" in default:
+      return default["default"]
+    if key not in self._value:
+      self.fail('has no "%s"; it must be %s' % (key, allowed))
+    value = self._value.pop(key)
+    if not check(value):
+      self.fail('has "%s": %s; it must be %s' % (key, errors.shown(value), allowed))
+    return value
+
+  def finish(self):
+    """Refuses what nobody asked for: a mistyped key must not go unnoticed."""
+    for key in self._value:
+      self.fail('has an unknown key "%s"; known are %s'
+                % (key, ", ".join(self._asked)))
+
+
+# type() and not isinstance(): to isinstance, true and false are ints.
+
+
+def _is_index(value):
+  return type(value) is int and value >= 0
+
+
+def _is_label_index(value):
+  return type(value) is int and value >= -1
+
+
+def _is_bool(value):
+  return isinstance(value, bool)
+
+
+def _is_file_name(value):
+  return isinstance(value, str) and bool(value) and "\0" not in value
+
+
+def _is_label_list(value):
+  return (isinstance(value, list) and len(value) >= 2 and
+          all(isinstance(label, str) and label and
+              not re.search(r"[\t\r\n]", label) for label in value) and
+          len(set(value)) == len(value))
+
+
+def _is_score_range(value):
+  return value is None or (
+      isinstance(value, list) and len(value) == 2 and
+      all(type(bound) in (int, float) and math.isfinite(bound)
+          for bound in value) and value[0] < value[1])
+
+
+def task_from_dict(value, where="the task"):
+  """Returns the Task that the JSON object `value` describes.
+
+  Args:
+    value: dict in the format that the module's docstring describes.
+    where: what the errors name, such as the file it came from.
+
+  Raises:
+    errors.InputError: an unknown key, a missing one, or a value that is not
+      allowed.
+  """
+  reader = _Reader(value, where, "the task")
+  display = reader.take(
+      "name", lambda name: isinstance(name, str) and
+      re.fullmatch(r"[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*", name),
+      "a name of letters, digits, '.', '_' and '-'")
+  labels, score_range = _labels_from(reader)
+  known = scoring.CLASSIFICATION_METRICS if labels else scoring.REGRESSION_METRICS
+  names = reader.take(
+      "metrics",
+      lambda names: isinstance(names, list) and names and
+      all(isinstance(name, str) and name in known for name in names) and
+      len(set(names)) == len(names),
+      "a list of some of %s" % ", ".join(known))
+  if "f1" in names and len(labels) != 2:
+    reader.fail('has the metric f1, which is for two labels, not %d'
+                % len(labels))
+  columns = reader.take("columns", lambda value: True, "", default=None)
+  header = reader.take("header", _is_bool, "true or false",
+                       default=None)
+  splits = {
+      set_type: _splits_from(reader, set_type, columns, header, where, display)
+      for set_type in ("train", "dev", "test")}
+  reader.finish()
+  if not any(splits.values()):
+    reader.fail('has no file; give "train", "dev" or "test"')
+  return tasks.Task(
+      name=display.lower(), labels=labels, metrics=tuple(names),
+      train=splits["train"][0] if splits["train"] else None,
+      dev=splits["dev"], test=splits["test"], score_range=score_range,
+      display=display)
+
+
+def _labels_from(reader):
+  """(labels, score_range) of a task: exactly one of them is given."""
+  if ("labels" in reader) == ("score_range" in reader):
+    reader.fail('must have either "labels" (classes) or "score_range" '
+                '(regression), and not both')
+  labels = reader.take(
+      "labels", _is_label_list,
+      "a list of two or more different strings without tabs", default=())
+  score_range = reader.take(
+      "score_range", _is_score_range,
+      "[lowest, highest], two numbers, or null for any score", default=None)
+  if score_range is not None:
+    score_range = (float(score_range[0]), float(score_range[1]))
+  return tuple(labels), score_range
+
+
+def _splits_from(task_reader, set_type, columns, header, where, display):
+  """The tuple of Splits under the key set_type; () if there is none."""
+  several = set_type != "train"
+  values = task_reader.take(
+      set_type,
+      lambda value: value is None or _is_file_name(value) or
+      isinstance(value, dict) or (several and isinstance(value, list)),
+      "a file name, an object%s" % (", or a list of them" if several else ""),
+      default=None)
+  if values is None:
+    return ()
+  splits = []
+  for value in values if isinstance(values, list) else [values]:
+    if isinstance(value, str):
+      value = {"file": value}
+    split = _split_from(_Reader(value, where, '"%s"' % set_type), set_type,
+                        columns, header, where, display)
+    if split.suffix in [other.suffix for other in splits]:
+      task_reader.fail('has two files under "%s" with the suffix "%s"; give '
+                       'each its own "suffix"' % (set_type, split.suffix))
+    splits.append(split)
+  return tuple(splits)
+
+
+def _split_from(reader, set_type, columns, header, where, display):
+  """One Split; columns and header are those of the task, None if not given."""
+  filename = reader.take("file", _is_file_name, "a file name")
+  if columns is None or "columns" in reader:
+    columns = reader.take("columns", lambda value: True,
+                          "an object with text_a, text_b, label")
+  if header is None or "header" in reader:
+    header = reader.take("header", _is_bool, "true or false")
+  suffix = reader.take(
+      "suffix", lambda value: isinstance(value, str) and
+      re.fullmatch(r"[A-Za-z0-9_-]*", value),
+      "letters, digits, '_' and '-'", default="")
+  submission, skip_malformed = None, False
+  if set_type == "test":
+    submission = reader.take(
+        "submission", lambda value: _is_file_name(value) and
+        os.path.basename(value) == value,
+        "a file name without directory", default=display + suffix + ".tsv")
+  else:
+    skip_malformed = reader.take(
+        "skip_malformed", _is_bool, "true or false", default=False)
+  reader.finish()
+  return tasks.Split(
+      set_type, filename,
+      _columns_from(_Reader(columns, where, '"columns" of "%s"' % set_type),
+                    set_type, header),
+      suffix=suffix, submission=submission, skip_malformed=skip_malformed)
+
+
+def _columns_from(reader, set_type, header):
+  text_a = reader.take("text_a", _is_index, "a column's number from 0")
+  text_b = reader.take("text_b", lambda value: value is None or
+                       _is_index(value), "a column's number from 0, or null",
+                       default=None)
+  allowed = "a column's number from 0, or -1 for the last"
+  if set_type == "test":
+    # The same columns may serve all three files; test labels are not read.
+    reader.take("label", lambda value: value is None or
+                _is_label_index(value), allowed, default=None)
+    label = None
+  else:
+    label = reader.take("label", _is_label_index, allowed)
+  reader.finish()
+  used = [column for column in (text_a, text_b, label) if column is not None]
+  if len(set(used)) != len(used):
+    reader.fail("names one column twice: text_a %s, text_b %s, label %s"
+                % (text_a, text_b, label))
+  return tasks.Columns(text_a, text_b, label, header)
+
+
+def load_task_spec(path):
+  """Reads a task of the user's own from a JSON file (--task_spec).
+
+  Raises:
+    errors.InputError: the file cannot be read, is not JSON or does not
+      describe a task.
+  """
+  return task_from_dict(files.read_json(path), where=path)
+
+
+def task_to_dict(task):
+  """Returns the JSON object from which task_from_dict makes the same task."""
+
+  def columns_to_dict(columns):
+    return {key: value for key, value in (
+        ("text_a", columns.text_a), ("text_b", columns.text_b),
+        ("label", columns.label)) if value is not None}
+
+  def split_to_dict(split):
+    value = {"file": split.filename,
+             "columns": columns_to_dict(split.columns),
+             "header": split.columns.header,
+             "suffix": split.suffix}
+    if split.set_type == "test":
+      value["submission"] = split.submission
+    else:
+      value["skip_malformed"] = split.skip_malformed
+    return value
+
+  value = {"name": task.display_name, "metrics": list(task.metrics)}
+  if task.is_regression:
+    value["score_range"] = task.score_range and list(task.score_range)
+  else:
+    value["labels"] = list(task.labels)
+  value["train"] = task.train and split_to_dict(task.train)
+  value["dev"] = [split_to_dict(split) for split in task.dev]
+  value["test"] = [split_to_dict(split) for split in task.test]
+  return value
