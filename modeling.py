@@ -1,4 +1,4 @@
-"""BERT with adapters: the model, and which of its variables a method trains.
+"""BERT with adapters.
 
 BERT is Devlin et al. 2018 (arXiv 1810.04805); the adapters are Houlsby et al.,
 ICML 2019 (arXiv 1902.00751), "Parameter-Efficient Transfer Learning for NLP";
@@ -10,10 +10,14 @@ al. 2019, arXiv 1909.11942), with the variable names of albert_zh.
                       input_mask=mask, token_type_ids=segments)
     logits = classifier_head(model.get_pooled_output(), num_labels=2,
                              is_training=True)
-    train_only = Tuning("adapters").variables()
 
-Everything is built in a TensorFlow 1 graph with `tf.get_variable`, works with
-reference and with resource variables, and changes no global mode.
+Everything is built with `tf.get_variable` in a tf.Graph, under
+tf.compat.v1.wrap_function or in a replica of a tf.distribute strategy, works
+with reference and with resource variables, and changes no global mode.
+
+What is computed is said here. How its element-wise chains are computed is up to
+one object, `ops`, that is handed down: PlainOps, at the end of this module,
+unless another one is given.
 
 Letters in the shapes below:
   B batch size            S sequence length       D hidden size
@@ -23,13 +27,11 @@ Letters in the shapes below:
 """
 
 import collections
-import contextlib
 import copy
 import functools
 import json
 import math
 import re
-import threading
 
 import six
 import tensorflow.compat.v1 as tf
@@ -38,6 +40,7 @@ import tensorflow.compat.v1 as tf
 # variable of the model, trained or not, stays in TRAINABLE_VARIABLES: scripts
 # map checkpoints over tf.trainable_variables().
 ADAPTERS = "adapters"
+PREFIXES = "prefixes"
 LAYER_NORM = "layer_norm"
 HEAD = "head"
 
@@ -58,8 +61,9 @@ class BertConfig(object):
       `transformer_model`.
     ln_type: only "postln", BERT's own order, is built.
 
-  Raises (all constructors): ValueError, one line, for a missing key or a value
-    of the wrong type or out of range.
+  Raises (from_dict, from_json_file and validate, which BertModel calls):
+    ValueError, one line, for a missing key or a value of the wrong type or out
+    of range.
   """
 
   embedding_size = None
@@ -91,7 +95,6 @@ class BertConfig(object):
     self.max_position_embeddings = max_position_embeddings
     self.type_vocab_size = type_vocab_size
     self.initializer_range = initializer_range
-    self.validate()
 
   @classmethod
   def from_dict(cls, json_object):
@@ -186,117 +189,6 @@ def _check_sharing(share_parameter_across_layers, layers_per_group):
                      layers_per_group)
 
 
-_TOP_N_OF_SHARED = ("top_n cannot tune the top layers of a model whose layers "
-                    "share their weights (%s)")
-
-
-class Tuning(object):
-  """A tuning method: the one definition of which variables are trained.
-
-  The methods (Houlsby et al. 2019, section 3):
-    adapters    the collections adapters, layer_norm and head (the default)
-    full        every variable of the model, which has no adapters
-    top_n       the top `top_n_layers` layers, the pooler and the head, without
-                adapters ("variable fine-tuning")
-    layer_norm  the collections layer_norm and head, without adapters
-    head        the collection head alone, without adapters
-  Any of the three collections joined with "+", as in "adapters+head", trains
-  just those.
-
-  Args:
-    tune: str, as above.
-    top_n_layers: int >= 1, for top_n and only for it.
-    num_hidden_layers: int, the model's layers; needed for top_n.
-
-  Raises: ValueError for an unknown method or a number that does not fit it.
-  """
-
-  METHODS = collections.OrderedDict([
-      ("adapters", (ADAPTERS, LAYER_NORM, HEAD)),
-      ("full", None),
-      ("top_n", (HEAD,)),
-      ("layer_norm", (LAYER_NORM, HEAD)),
-      ("head", (HEAD,)),
-  ])
-  COLLECTIONS = (ADAPTERS, LAYER_NORM, HEAD)
-
-  def __init__(self, tune="adapters", top_n_layers=None, num_hidden_layers=None):
-    self.name = tune
-    parts = str(tune).split("+")
-    if tune in self.METHODS:
-      self.collections = self.METHODS[tune]
-    elif len(parts) > 1 and all(part in self.COLLECTIONS for part in parts):
-      self.collections = tuple(parts)
-    else:
-      raise ValueError(
-          "unknown tuning method %r; known are %s, and %s joined with \"+\"" %
-          (tune, ", ".join(self.METHODS), ", ".join(self.COLLECTIONS)))
-    self.first_layer = self.last_layer = None
-    if tune == "top_n":
-      self.first_layer = self._first_layer(top_n_layers, num_hidden_layers)
-      self.last_layer = num_hidden_layers - 1
-    elif top_n_layers is not None:
-      raise ValueError("top_n_layers is %r, but the tuning method is %s; it "
-                       "belongs to top_n" % (top_n_layers, tune))
-
-  @staticmethod
-  def _first_layer(top_n_layers, num_hidden_layers):
-    if (not _is_integer(top_n_layers) or
-        num_hidden_layers is not None and top_n_layers > num_hidden_layers):
-      raise ValueError("top_n needs top_n_layers from 1 to the model's layers "
-                       "(%s), and got %r" % (num_hidden_layers, top_n_layers))
-    if num_hidden_layers is None:
-      raise ValueError("top_n needs num_hidden_layers, the model's layers")
-    return num_hidden_layers - top_n_layers
-
-  @property
-  def uses_adapters(self):
-    """Whether the model that this method tunes has adapters."""
-    return self.collections is not None and ADAPTERS in self.collections
-
-  def trains(self, name, in_collections):
-    """Whether a variable is trained.
-
-    Args:
-      name: str, the variable's name.
-      in_collections: container of str, the collections the variable is in.
-    """
-    if self.collections is None:
-      return True
-    if any(collection in in_collections for collection in self.collections):
-      return True
-    if self.first_layer is None:
-      return False
-    if re.search("(^|/)encoder/layer_shared/", name):
-      raise ValueError(_TOP_N_OF_SHARED % name)
-    layer = re.search(r"(^|/)encoder/layer_(\d+)/", name)
-    if layer:
-      return int(layer.group(2)) >= self.first_layer
-    return re.search("(^|/)pooler/", name) is not None
-
-  def variables(self, graph=None):
-    """The trained ones of the graph's trainable variables, in their order.
-
-    Raises: ValueError for top_n if the model's layers share their weights.
-    """
-    graph = graph or tf.get_default_graph()
-    trainable = graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
-    if self.last_layer is not None:
-      # Layers in groups have fewer scopes than layers: those above the groups'
-      # numbers would be nobody's, and nothing but the pooler trained.
-      last = "encoder/layer_%d/" % self.last_layer
-      if not any(last in v.name for v in trainable):
-        raise ValueError(_TOP_N_OF_SHARED % ("no variable in %s" % last))
-    members = {
-        collection: set(v.name for v in graph.get_collection(collection))
-        for collection in self.COLLECTIONS
-    }
-    return [
-        v for v in trainable
-        if self.trains(v.name, [c for c in members if v.name in members[c]])
-    ]
-
-
 class BertModel(object):
   """BERT's encoder with its pooler.
 
@@ -316,9 +208,11 @@ class BertModel(object):
     skip_padding: bool; the layers work on the tokens alone. What comes out for
       them is the same; what comes out for padding has no meaning, and no
       gradient comes from it.
+    ops: PlainOps or another arithmetic; None: PlainOps.
 
-  Raises: ValueError if S is more than config.max_position_embeddings, or the
-    adapter or a layer index is unknown.
+  Raises: ValueError if the config cannot be built, S is more than its
+    max_position_embeddings, the adapter or a layer index is unknown, or it is
+    called eagerly.
   """
 
   def __init__(self,
@@ -331,8 +225,12 @@ class BertModel(object):
                scope=None,
                adapter_fn="feedforward_adapter",
                adapter_layers=None,
-               skip_padding=False):
+               skip_padding=False,
+               *,
+               ops=None):
     config = copy.deepcopy(config)
+    config.validate()
+    ops = ops or PlainOps()
     if not is_training:
       config.hidden_dropout_prob = 0.0
       config.attention_probs_dropout_prob = 0.0
@@ -346,7 +244,7 @@ class BertModel(object):
     with tf.variable_scope(scope, default_name="bert"):
       with tf.variable_scope("embeddings"):
         self.embedding_output = self._embed(
-            config, input_ids, token_type_ids, use_one_hot_embeddings)
+            config, input_ids, token_type_ids, use_one_hot_embeddings, ops)
       with tf.variable_scope("encoder"):
         self.all_encoder_layers = transformer_model(
             input_tensor=self.embedding_output,
@@ -366,15 +264,17 @@ class BertModel(object):
             layers_per_group=config.layers_per_group,
             share_adapters=config.share_adapters,
             adapter_layers=adapter_layers,
-            tokens=TokenRows(input_mask) if skip_padding else None)
+            tokens=TokenRows(input_mask) if skip_padding else None,
+            ops=ops)
       self.sequence_output = self.all_encoder_layers[-1]
       with tf.variable_scope("pooler"):
         first_token = self.sequence_output[:, 0, :]  # [B, D]
         self.pooled_output = dense(
             first_token, config.hidden_size, activation=tf.tanh,
-            initializer_range=config.initializer_range)
+            initializer_range=config.initializer_range, ops=ops)
 
-  def _embed(self, config, input_ids, token_type_ids, use_one_hot_embeddings):
+  def _embed(self, config, input_ids, token_type_ids, use_one_hot_embeddings,
+             ops):
     """Word, token type and position embeddings, normalised: [B, S, D]."""
     words, self.embedding_table = embedding_lookup(
         input_ids,
@@ -396,7 +296,8 @@ class BertModel(object):
         token_type_vocab_size=config.type_vocab_size,
         initializer_range=config.initializer_range,
         max_position_embeddings=config.max_position_embeddings,
-        dropout_prob=config.hidden_dropout_prob)
+        dropout_prob=config.hidden_dropout_prob,
+        ops=ops)
 
   def get_pooled_output(self):
     """float [B, D]: tanh of a dense layer over the first token's output."""
@@ -420,7 +321,7 @@ class BertModel(object):
 
 
 def classifier_head(pooled_output, num_labels, is_training,
-                    hidden_dropout_prob=HEAD_DROPOUT):
+                    hidden_dropout_prob=HEAD_DROPOUT, *, ops=None):
   """The task's own layer over the pooled output.
 
   Args:
@@ -428,6 +329,7 @@ def classifier_head(pooled_output, num_labels, is_training,
     num_labels: int; 1 for a regression.
     is_training: bool; dropout on the input while training.
     hidden_dropout_prob: float, the probability of dropping.
+    ops: see BertModel.
 
   Returns: float [B, num_labels], logits (scores for a regression).
   """
@@ -436,70 +338,32 @@ def classifier_head(pooled_output, num_labels, is_training,
                           create_initializer(0.02), HEAD)
   bias = _get_variable("output_bias", [num_labels], tf.zeros_initializer(),
                        HEAD)
-  pooled_output = _float32(pooled_output)
+  pooled_output = at_least_float32(pooled_output)
   if is_training:
-    pooled_output = dropout(pooled_output, hidden_dropout_prob)
+    pooled_output = dropout(pooled_output, hidden_dropout_prob, ops=ops)
   return tf.nn.bias_add(tf.matmul(pooled_output, weights, transpose_b=True),
                         bias)
 
 
-def gelu(x, bias=None):
+def gelu(x):
   """Gaussian error linear unit, the tanh form (Hendrycks and Gimpel 2016).
 
   0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): what BERT was trained with.
 
   Args:
-    x: float [..., width].
-    bias: None, or float [width], added to x first.
+    x: a float tensor.
   """
-  return _activate(_gelu_tanh, x, bias)
+  tanh = tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x))
+  return 0.5 * x * (1.0 + tanh)
 
 
-def _gelu_tanh(x):
-  """(value, slope)."""
-  scale, cubic = math.sqrt(2.0 / math.pi), 0.044715
-  tanh = tf.tanh(scale * (x + cubic * x * x * x))
-  slope = 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * (
-      scale * (1.0 + 3.0 * cubic * x * x))
-  return 0.5 * x * (1.0 + tanh), slope
-
-
-def gelu_erf(x, bias=None):
+def gelu_erf(x):
   """Gaussian error linear unit, the exact form: x times the normal's CDF.
 
-  Args: as gelu's.
+  Args:
+    x: a float tensor.
   """
-  return _activate(_gelu_erf, x, bias)
-
-
-def _gelu_erf(x):
-  """(value, slope)."""
-  below = 0.5 * (1.0 + tf.math.erf(x / math.sqrt(2.0)))
-  density = tf.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
-  return x * below, below + x * density
-
-
-def _activate(function, x, bias):
-  """The activation of x + bias; `function` gives its value and its slope.
-
-  For the gradient, the slope is kept in the place of x: as large, and nothing
-  is left to compute but one product.
-  """
-  def gradient(slope, output_gradient):
-    return _and_of_bias(_compiled(_times)(slope, output_gradient), bias)
-
-  return _kernel(_compiled(_activated, function), gradient,
-                 [x] if bias is None else [x, bias])
-
-
-def _activated(function, x, bias=None):
-  total = _float32(x) if bias is None else _float32(x) + _float32(bias)
-  value, slope = function(total)
-  return tf.cast(value, x.dtype), tf.cast(slope, x.dtype)
-
-
-def _times(a, b):
-  return tf.cast(_float32(a) * _float32(b), a.dtype)
+  return x * (0.5 * (1.0 + tf.math.erf(x / math.sqrt(2.0))))
 
 
 def transformer_model(input_tensor,
@@ -518,7 +382,9 @@ def transformer_model(input_tensor,
                       layers_per_group=None,
                       share_adapters=True,
                       adapter_layers=None,
-                      tokens=None):
+                      tokens=None,
+                      *,
+                      ops=None):
   """A stack of post-LN Transformer layers (Vaswani et al. 2017) with adapters.
 
   Two halves a layer, attention and feed-forward, and each ends in
@@ -554,6 +420,9 @@ def transformer_model(input_tensor,
     adapter_layers: the indices of the layers that get adapters; None: all.
     tokens: TokenRows, to work on them alone; None: on every position. The
       attention_mask must hide what they leave out.
+    ops: see BertModel. An adapter that is named gets it too; a callable is
+      called with its tensor alone (who wants `ops` in it binds it with
+      functools.partial).
 
   Returns: float [B, S, D], or a list with one for each layer.
 
@@ -568,7 +437,8 @@ def transformer_model(input_tensor,
     raise ValueError("the input is %s wide and hidden_size is %d; the residual "
                      "sum needs them equal" % (input_shape[2], hidden_size))
   _check_sharing(share_parameter_across_layers, layers_per_group)
-  adapter_fn = get_adapter(adapter_fn)
+  ops = ops or PlainOps()
+  adapter_fn = _with_ops(adapter_fn, get_adapter(adapter_fn), ops)
   with_adapter = _layers_with_adapter(adapter_layers, num_hidden_layers)
   own_adapters = share_parameter_across_layers and not share_adapters
 
@@ -593,7 +463,8 @@ def transformer_model(input_tensor,
           initializer_range=initializer_range,
           adapter_fn=adapter_fn if layer in with_adapter else None,
           adapter_suffix="_%d" % layer if own_adapters else "",
-          tokens=tokens)
+          tokens=tokens,
+          ops=ops)
     outputs.append(layer_output if tokens is None else
                    tokens.unpack(layer_output))
 
@@ -625,17 +496,18 @@ def _layers_with_adapter(adapter_layers, num_hidden_layers):
 def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
                        intermediate_size, intermediate_act_fn,
                        hidden_dropout_prob, attention_probs_dropout_prob,
-                       initializer_range, adapter_fn, adapter_suffix, tokens):
+                       initializer_range, adapter_fn, adapter_suffix, tokens,
+                       ops):
   """One layer: [rows, D] -> [rows, D]. `shape` is [B, S, D]."""
   batch_size, seq_length, hidden_size = shape
 
   def project(tensor, residual):
     """LN(residual + adapter(dropout(dense(tensor)))), in the scope `output`."""
     tensor, bias = _product(tensor, hidden_size, initializer_range, "dense")
-    tensor = dropout(tensor, hidden_dropout_prob, bias)
+    tensor = ops.dropout(tensor, hidden_dropout_prob, bias)
     if adapter_fn is not None:
-      tensor = _call_adapter(adapter_fn, tensor, adapter_suffix)
-    return layer_norm(tensor, residual=residual)
+      tensor = _call_adapter(adapter_fn, tensor, adapter_suffix, ops)
+    return layer_norm(tensor, residual=residual, ops=ops)
 
   with tf.variable_scope("attention"):
     with tf.variable_scope("self"):
@@ -651,19 +523,20 @@ def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
           batch_size=batch_size,
           from_seq_length=seq_length,
           to_seq_length=seq_length,
-          tokens=tokens)
+          tokens=tokens,
+          ops=ops)
     with tf.variable_scope("output"):
       attention_output = project(heads, layer_input)
 
   with tf.variable_scope("intermediate"):
     intermediate = dense(attention_output, intermediate_size,
                          activation=intermediate_act_fn,
-                         initializer_range=initializer_range)
+                         initializer_range=initializer_range, ops=ops)
   with tf.variable_scope("output"):
     return project(intermediate, attention_output)
 
 
-def _call_adapter(adapter_fn, tensor, suffix):
+def _call_adapter(adapter_fn, tensor, suffix, ops):
   """Runs `adapter_fn`; whatever variables it makes are adapter variables.
 
   Args:
@@ -671,6 +544,7 @@ def _call_adapter(adapter_fn, tensor, suffix):
     tensor: float [B * S, D].
     suffix: "", or what tells this layer's adapters from those of the layers
       that share its scope: the variables' scope becomes `adapters<suffix>`.
+    ops: PlainOps or another arithmetic.
 
   Returns: float [B * S, D].
   """
@@ -691,14 +565,19 @@ def _call_adapter(adapter_fn, tensor, suffix):
         raise ValueError("adapter_fn asks for %s, which is the layer's own; "
                          "open a variable scope in it, such as \"adapters\"" %
                          name)
-    return getter(name, **kwargs)
+    in_collections = list(kwargs.get("collections") or
+                          [tf.GraphKeys.GLOBAL_VARIABLES])
+    if ADAPTERS not in in_collections:
+      in_collections.append(ADAPTERS)
+    return getter(name, **dict(kwargs, collections=in_collections))
 
-  _local.frozen = False  # Whatever it makes is trained.
+  ops.trained_from_here()  # Whatever it makes.
   before = set(v.name for v in tf.global_variables())
   # No name scope: a tf.Variable's name would hold this scope's twice.
   with tf.variable_scope(tf.get_variable_scope(), auxiliary_name_scope=False,
                          custom_getter=get_adapter_variable):
     output = adapter_fn(tensor)
+  # A tf.Variable comes by no getter.
   known = set(v.name for v in tf.get_collection(ADAPTERS))
   for variable in tf.global_variables():
     if variable.name not in before and variable.name not in known:
@@ -720,7 +599,9 @@ def attention_layer(from_tensor,
                     batch_size=None,
                     from_seq_length=None,
                     to_seq_length=None,
-                    tokens=None):
+                    tokens=None,
+                    *,
+                    ops=None):
   """Multi-headed scaled dot-product attention (Vaswani et al. 2017, 3.2).
 
   Args:
@@ -739,6 +620,7 @@ def attention_layer(from_tensor,
       tensors, needed when the inputs are matrices.
     tokens: TokenRows; the inputs and the output are then matrices of its rows,
       and attention_mask must hide what it leaves out.
+    ops: see BertModel.
 
   Returns: float [B, F, N * H], or [B * F, N * H] with do_return_2d_tensor.
 
@@ -762,27 +644,33 @@ def attention_layer(from_tensor,
   from_tensor = reshape_to_matrix(from_tensor)  # [B * F, width]
   to_tensor = reshape_to_matrix(to_tensor)      # [B * T, width]
   width = num_attention_heads * size_per_head
+  ops = ops or PlainOps()
 
   def heads_of(tensor, seq_length, activation, name):
     """[B * seq, width] -> [B, N, seq, H]."""
     tensor, bias = _product(tensor, width, initializer_range, name)
     if activation is not None:
-      tensor, bias = _activate_product(activation, tensor, bias), None
+      tensor, bias = ops.activation(activation, tensor, bias), None
     if tokens is not None:
       tensor = tokens.unpack(tensor)
-    return _split_heads(tensor, bias, [batch_size, seq_length,
-                                       num_attention_heads, size_per_head])
+    return ops.split_heads(tensor, bias, [batch_size, seq_length,
+                                          num_attention_heads, size_per_head])
 
   query = heads_of(from_tensor, from_seq_length, query_act, "query")
   key = heads_of(to_tensor, to_seq_length, key_act, "key")
   value = heads_of(to_tensor, to_seq_length, value_act, "value")
 
-  scores = _matmul(query, key, transpose_b=True)         # [B, N, F, T]
-  probabilities = _attention_probabilities(
-      scores, attention_mask, 1.0 / math.sqrt(size_per_head),
+  if attention_mask is None:
+    mask = tf.ones([1, 1, 1, 1], tf.int32)
+  else:
+    # Whole numbers have no gradient, so that none is computed for the mask.
+    mask = tf.cast(tf.expand_dims(attention_mask, 1), tf.int32)  # [B, 1, ., T]
+  scores = tf.matmul(query, key, transpose_b=True)       # [B, N, F, T]
+  probabilities = ops.masked_softmax(
+      scores, mask, 1.0 / math.sqrt(size_per_head),
       attention_probs_dropout_prob)
 
-  context = _matmul(probabilities, value)                # [B, N, F, H]
+  context = tf.matmul(probabilities, value)              # [B, N, F, H]
   context = tf.transpose(context, [0, 2, 1, 3])          # [B, F, N, H]
   if tokens is not None:
     return tokens.pack(tf.reshape(context, [-1, width]))
@@ -791,78 +679,8 @@ def attention_layer(from_tensor,
   return tf.reshape(context, [batch_size, from_seq_length, width])
 
 
-def _attention_probabilities(scores, attention_mask, scale, dropout_prob):
-  """softmax(scale * scores), masked and dropped: float [B, N, F, T].
-
-  Args:
-    scores: float [B, N, F, T].
-    attention_mask: int32 or float [B, F or 1, T], or None.
-    scale: float.
-    dropout_prob: float.
-  """
-  # Whole numbers have no gradient, so that none is computed for the mask.
-  if attention_mask is None:
-    mask = tf.ones([1, 1, 1, 1], tf.int32)
-  else:
-    mask = tf.cast(tf.expand_dims(attention_mask, 1), tf.int32)  # [B, 1, ., T]
-  key = _dropout_key() if dropout_prob else None
-  inputs = [scores, mask] + ([] if key is None else [key])
-
-  def gradient(probabilities, output_gradient):
-    found = _compiled(_masked_softmax_gradient, scale, dropout_prob)(
-        probabilities, output_gradient, *inputs[2:])
-    return [found] + [None] * len(inputs[1:])
-
-  output = _kernel(_compiled(_masked_softmax, scale, dropout_prob), gradient,
-                   inputs)
-  return output if key is not None else dropout(output, dropout_prob)
-
-
-def _masked_softmax(scale, dropout_prob, scores, mask, key=None):
-  """(The probabilities with some of them dropped, the probabilities)."""
-  blocked = 1.0 - _float32(mask)
-  probabilities = tf.nn.softmax(
-      _float32(scores) * scale + blocked * MASKED_SCORE)
-  kept = probabilities
-  if key is not None:
-    kept = _dropped(dropout_prob, probabilities, key)
-  return tf.cast(kept, scores.dtype), tf.cast(probabilities, scores.dtype)
-
-
-def _masked_softmax_gradient(scale, dropout_prob, probabilities,
-                             output_gradient, key=None):
-  p, gradient = _float32(probabilities), _float32(output_gradient)
-  if key is not None:
-    gradient = _dropped(dropout_prob, gradient, key)
-  mean = tf.reduce_sum(p * gradient, axis=-1, keepdims=True)
-  return tf.cast(scale * p * (gradient - mean), probabilities.dtype)
-
-
-def _split_heads(tensor, bias, shape):
-  """tensor + bias, [B * seq, N * H] -> [B, N, seq, H].
-
-  Args:
-    tensor: float [B * seq, N * H].
-    bias: float [N * H] or None.
-    shape: [B, seq, N, H].
-  """
-  tensor = tf.reshape(tensor, shape)
-  if bias is None:
-    return tf.transpose(tensor, [0, 2, 1, 3])
-  bias = tf.reshape(bias, shape[2:])
-
-  def gradient(output_gradient):
-    return _and_of_bias(tf.transpose(output_gradient, [0, 2, 1, 3]), bias)
-
-  return _kernel(_compiled(_biased_heads), gradient, [tensor, bias])
-
-
-def _biased_heads(tensor, bias):
-  total = tf.cast(_float32(tensor) + _float32(bias), tensor.dtype)
-  return (tf.transpose(total, [0, 2, 1, 3]),)
-
-
-def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3):
+def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3, *,
+                        ops=None):
   """The bottleneck adapter of Houlsby et al., section 2.1.
 
   x + (gelu(x W1 + b1) W2 + b2). The weights start near zero, so that the whole
@@ -873,12 +691,14 @@ def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3):
     hidden_size: int, m, the size of the bottleneck.
     init_scale: float, the standard deviation of the initial weights. (The paper
       says 1e-2, the released code uses 1e-3; figure 6 shows both work.)
+    ops: see BertModel.
 
   Returns: float [rows, D].
   """
   width = get_shape_list(input_tensor, expected_rank=2)[-1]
   initializer = create_initializer(init_scale)
   zeros = tf.zeros_initializer()
+  ops = ops or PlainOps()
   with tf.variable_scope("adapters"):
     weights1 = _get_variable("weights1", [width, hidden_size], initializer,
                              ADAPTERS)
@@ -886,20 +706,9 @@ def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3):
     weights2 = _get_variable("weights2", [hidden_size, width], initializer,
                              ADAPTERS)
     biases2 = _get_variable("biases2", [1, width], zeros, ADAPTERS)
-    bottleneck = gelu(_matmul(input_tensor, weights1), biases1)  # [rows, m]
-    return _add_with_bias(input_tensor, _matmul(bottleneck, weights2), biases2)
-
-
-def _add_with_bias(a, b, bias):
-  """a + b + bias, in one kernel."""
-  def gradient(output_gradient):
-    return [output_gradient] + _and_of_bias(output_gradient, bias)
-
-  return _kernel(_compiled(_added_with_bias), gradient, [a, b, bias])
-
-
-def _added_with_bias(a, b, bias):
-  return (tf.cast(_float32(a) + _float32(b) + _float32(bias), a.dtype),)
+    bottleneck = ops.activation(
+        gelu, _matmul(input_tensor, weights1), biases1)  # [rows, m]
+    return ops.add(input_tensor, _matmul(bottleneck, weights2), biases2)
 
 
 ADAPTER_FNS = {"feedforward_adapter": feedforward_adapter}
@@ -911,6 +720,13 @@ def get_adapter(function_or_name):
   Raises: ValueError naming the value and what is known.
   """
   return _look_up(function_or_name, ADAPTER_FNS, "adapter")
+
+
+def _with_ops(function_or_name, function, ops):
+  """The function, bound to `ops` if it was named: it is one of this module."""
+  if isinstance(function_or_name, six.string_types) and function is not None:
+    return functools.partial(function, ops=ops)
+  return function
 
 
 ACTIVATIONS = {
@@ -1024,7 +840,6 @@ def embedding_lookup(input_ids,
                                   dtype=table.dtype.base_dtype), table)
   else:
     output = tf.gather(table, flat)
-  output = _computed(output)
   return tf.reshape(output, shape[:-1] + [shape[-1] * embedding_size]), table
 
 
@@ -1037,7 +852,9 @@ def embedding_postprocessor(input_tensor,
                             position_embedding_name="position_embeddings",
                             initializer_range=0.02,
                             max_position_embeddings=512,
-                            dropout_prob=0.1):
+                            dropout_prob=0.1,
+                            *,
+                            ops=None):
   """Adds token type and position embeddings, normalises, drops.
 
   Args:
@@ -1051,6 +868,7 @@ def embedding_postprocessor(input_tensor,
     initializer_range: float, standard deviation of the initial tables.
     max_position_embeddings: int, the longest sequence.
     dropout_prob: float, the probability of dropping.
+    ops: see BertModel.
 
   Returns: float [B, S, D].
 
@@ -1069,8 +887,8 @@ def embedding_postprocessor(input_tensor,
     # gather.
     one_hot = tf.one_hot(tf.reshape(token_type_ids, [-1]),
                          token_type_vocab_size, dtype=table.dtype.base_dtype)
-    output += _computed(tf.reshape(tf.matmul(one_hot, table),
-                                   tf.shape(output)))
+    output += tf.cast(tf.reshape(tf.matmul(one_hot, table), tf.shape(output)),
+                      output.dtype)
   if use_position_embeddings:
     table = _get_variable(position_embedding_name,
                           [max_position_embeddings, width],
@@ -1086,8 +904,8 @@ def embedding_postprocessor(input_tensor,
           seq_length, max_position_embeddings, message=too_long)]
     with tf.control_dependencies(checks):
       positions = tf.slice(table, [0, 0], [seq_length, width])  # [S, D]
-    output += _computed(tf.expand_dims(positions, 0))
-  return layer_norm_and_dropout(output, dropout_prob)
+    output += tf.cast(tf.expand_dims(positions, 0), output.dtype)
+  return layer_norm_and_dropout(output, dropout_prob, ops=ops)
 
 
 def create_attention_mask_from_input_mask(from_tensor, to_mask):
@@ -1107,7 +925,7 @@ def create_attention_mask_from_input_mask(from_tensor, to_mask):
 
 
 def dense(input_tensor, units, activation=None, initializer_range=0.02,
-          name="dense"):
+          name="dense", *, ops=None):
   """A fully connected layer, variables `kernel` [in, units] and `bias` [units].
 
   Args:
@@ -1116,11 +934,12 @@ def dense(input_tensor, units, activation=None, initializer_range=0.02,
     activation: a function of one tensor, or None.
     initializer_range: float, standard deviation of the initial kernel.
     name: str, the variable scope.
+    ops: see BertModel.
 
   Returns: float [rows, units].
   """
-  return _activate_product(activation, *_product(
-      input_tensor, units, initializer_range, name))
+  product, bias = _product(input_tensor, units, initializer_range, name)
+  return (ops or PlainOps()).activation(activation, product, bias)
 
 
 def _product(input_tensor, units, initializer_range, name):
@@ -1133,15 +952,8 @@ def _product(input_tensor, units, initializer_range, name):
     return _matmul(input_tensor, kernel), bias
 
 
-def _activate_product(activation, product, bias):
-  """activation(product + bias), or the sum if the activation is None."""
-  if activation in (gelu, gelu_erf):
-    return activation(product, bias)
-  output = tf.nn.bias_add(product, _computed(bias))
-  return output if activation is None else activation(output)
-
-
-def layer_norm(input_tensor, name=None, residual=None):
+def layer_norm(input_tensor, name=None, *, residual=None,
+               epsilon=LAYER_NORM_EPSILON, ops=None):
   """Normalises the last axis (Ba et al. 2016), then scales and shifts it.
 
   Its variables, `beta` and `gamma` in the scope `name` ("LayerNorm"), go into
@@ -1151,235 +963,34 @@ def layer_norm(input_tensor, name=None, residual=None):
     input_tensor: float [..., width].
     name: str or None, the variable scope.
     residual: None, or a tensor of the same shape that is added first.
+    epsilon: float, added to the variance.
+    ops: see BertModel.
   """
   width = get_shape_list(input_tensor)[-1]
   with tf.variable_scope(name or "LayerNorm"):
     beta = _get_variable("beta", [width], tf.zeros_initializer(), LAYER_NORM)
-    # A tensor: tf.function takes one variable of a distribution strategy for
-    # another, and would give each gradient the gamma of the first.
-    gamma = tf.convert_to_tensor(_get_variable(
-        "gamma", [width], tf.ones_initializer(), LAYER_NORM))
-
-    def gradient(normal, scale, output_gradient):
-      of_input = _compiled(_normalized_gradient)(normal, scale, gamma,
-                                                 output_gradient)
-      # A kernel of its own, which does not run where the two are frozen.
-      of_beta, of_gamma = _compiled(_scale_gradients)(normal, output_gradient)
-      return [of_input, tf.cast(of_beta, beta.dtype.base_dtype),
-              tf.cast(of_gamma, gamma.dtype.base_dtype)] + (
-                  [] if residual is None else [of_input])
-
-    return _kernel(
-        _compiled(_normalized), gradient,
-        [input_tensor, beta, gamma] + ([] if residual is None else [residual]))
+    gamma = _get_variable("gamma", [width], tf.ones_initializer(), LAYER_NORM)
+    return (ops or PlainOps()).layer_norm(input_tensor, beta, gamma, residual,
+                                          epsilon)
 
 
-def _normalized(x, beta, gamma, residual=None):
-  """(The output, and for the gradient: the input normalised, its 1 / sigma)."""
-  total = _float32(x) if residual is None else _float32(x) + _float32(residual)
-  mean, variance = tf.nn.moments(total, axes=[-1], keepdims=True)
-  scale = tf.math.rsqrt(variance + LAYER_NORM_EPSILON)
-  normal = (total - mean) * scale
-  output = normal * _float32(gamma) + _float32(beta)
-  return tf.cast(output, x.dtype), tf.cast(normal, x.dtype), scale
-
-
-def _normalized_gradient(normal, scale, gamma, output_gradient):
-  x, upstream = _float32(normal), _float32(output_gradient) * _float32(gamma)
-  mean = functools.partial(tf.reduce_mean, axis=-1, keepdims=True)
-  return tf.cast(scale * (upstream - mean(upstream) - x * mean(upstream * x)),
-                 normal.dtype)
-
-
-def _scale_gradients(normal, output_gradient):
-  """(of beta, of gamma), each [width]."""
-  gradient = _float32(output_gradient)
-  axes = list(range(normal.shape.ndims - 1))
-  return (tf.reduce_sum(gradient, axes),
-          tf.reduce_sum(gradient * _float32(normal), axes))
-
-
-def layer_norm_and_dropout(input_tensor, dropout_prob, name=None):
+def layer_norm_and_dropout(input_tensor, dropout_prob, name=None, *, ops=None):
   """`layer_norm`, then `dropout`."""
-  return dropout(layer_norm(input_tensor, name), dropout_prob)
+  return dropout(layer_norm(input_tensor, name, ops=ops), dropout_prob, ops=ops)
 
 
-# What a model is being built with. A thread's own and not the graph's: the
-# replicas of a distribution strategy are built in threads.
-_local = threading.local()
-
-
-@contextlib.contextmanager
-def stateless_dropout(seed, step, replica=0):
-  """Inside, each `dropout` draws its mask from (seed, step, place) alone.
-
-  The place is the number of the dropout within the context, so a model that is
-  built the same way gets the same masks: a run that stops and goes on from its
-  checkpoint draws what the undisturbed run would have drawn.
-
-  Args:
-    seed: int, from 0 to 2^31 - 1.
-    step: int64 scalar tensor.
-    replica: int or int32 scalar tensor, the number of the replica.
-  """
-  previous = getattr(_local, "dropout", None)
-  _local.dropout = {"seed": seed, "place": 0,
-                     "step": tf.cast(step, tf.int64) * 1024 +
-                             tf.cast(replica, tf.int64)}
-  try:
-    yield
-  finally:
-    _local.dropout = previous
-
-
-def dropout(input_tensor, dropout_prob, bias=None):
+def dropout(input_tensor, dropout_prob, *, ops=None):
   """Zeroes elements at random and scales the others to keep the mean.
 
   Args:
     input_tensor: a float tensor.
     dropout_prob: float, the probability of dropping an element; None or 0 is
       the identity.
-    bias: None, or float [width], added to the tensor first.
+    ops: see BertModel.
 
   Returns: a tensor of the same shape.
   """
-  key = _dropout_key() if dropout_prob else None
-  if key is None:
-    if bias is not None:
-      input_tensor = tf.nn.bias_add(input_tensor, _computed(bias))
-    return (tf.nn.dropout(input_tensor, rate=dropout_prob) if dropout_prob else
-            input_tensor)
-  forward = _compiled(_biased_and_dropped, dropout_prob)
-
-  def gradient(output_gradient):
-    of_input, *of_bias = _and_of_bias(forward(output_gradient, key)[0], bias)
-    return [of_input, None] + of_bias
-
-  return _kernel(forward, gradient,
-                 [input_tensor, key] + ([] if bias is None else [bias]))
-
-
-def _biased_and_dropped(dropout_prob, x, key, bias=None):
-  total = _float32(x) if bias is None else _float32(x) + _float32(bias)
-  return (tf.cast(_dropped(dropout_prob, total, key), x.dtype),)
-
-
-def _dropout_key():
-  """The next place's random key, uint32 [2]; None outside of the context."""
-  stream = getattr(_local, "dropout", None)
-  if stream is None:
-    return None
-  place = (stream["seed"] << 32) + stream["place"]
-  stream["place"] += 1
-  return tf.random.stateless_uniform(
-      [2], minval=None, maxval=None, dtype=tf.uint32,
-      seed=tf.stack([tf.constant(place, tf.int64), stream["step"]]))
-
-
-def _dropped(dropout_prob, x, key):
-  """x where a hash of the element's number and the key says keep, scaled.
-
-  A random generator's numbers would cost more than the model's own operations,
-  and would have to be kept, or drawn again, for the gradient. The hash is
-  Wellons' lowbias32 (github.com/skeeto/hash-prospector) with half of the key
-  added before and the other half mixed in between. Its upper 31 bits decide,
-  so the rate is the nearest multiple of 2^-31.
-  """
-  number = lambda value: tf.constant(value, tf.uint32)
-  shifted = lambda bits, by: tf.bitwise.right_shift(bits, number(by))
-  xor = tf.bitwise.bitwise_xor
-  index = tf.cast(tf.range(tf.size(x)), tf.uint32)
-  bits = index * number(0x9e3779b9) + key[0]
-  bits = xor(bits, shifted(bits, 16)) * number(0x21f0aaad)
-  bits = xor(bits, key[1])
-  bits = xor(bits, shifted(bits, 15)) * number(0xd35a2d97)
-  bits = xor(bits, shifted(bits, 15))
-  threshold = min(int(round(dropout_prob * 2**31)), 2**31 - 1)
-  # int32, because some devices do not compare uint32.
-  keep = tf.reshape(tf.cast(shifted(bits, 1), tf.int32) >= threshold,
-                    tf.shape(x))
-  return tf.where(keep, x * (1.0 / (1.0 - threshold / 2.0**31)),
-                  tf.zeros_like(x))
-
-
-@contextlib.contextmanager
-def compiled_chains(enabled=True):
-  """Inside, the element-wise chains of a model that is built are compiled.
-
-  Activations, dropout, the residual sum with LayerNorm, and the softmax of the
-  attention become one XLA kernel each, with the bias that comes before, and
-  another for the gradient, which finds what it needs kept and no more. A step
-  is faster so; each new shape of a batch costs a compilation of some tenths of
-  a second. The numbers differ by float rounding only.
-  """
-  previous = getattr(_local, "compiled", False)
-  _local.compiled = enabled
-  try:
-    yield
-  finally:
-    _local.compiled = previous
-
-
-def _kernel(forward, gradient, inputs):
-  """The output of a chain of element-wise operations.
-
-  The chains compute in float32 and hand on the type of their first input.
-
-  Args:
-    forward: a `_compiled` function of the inputs; returns a tuple, the output
-      and what the gradient needs.
-    gradient: a function of what forward returned behind the output and of the
-      output's gradient; returns a list with the gradient of each input, or
-      None for one that has none.
-    inputs: list of tensors or variables.
-  """
-  if not getattr(_local, "compiled", False):
-    return forward.python_function(*inputs)[0]
-  if getattr(_local, "frozen", False):
-    return _output_alone(forward)(*map(tf.convert_to_tensor, inputs))
-
-  @tf.custom_gradient
-  def kernel(*tensors):
-    output, *kept = forward(*tensors)
-    return output, lambda upstream: gradient(*kept, upstream)
-
-  return kernel(*inputs)
-
-
-@functools.lru_cache(maxsize=None)
-def _compiled(function, *constants):
-  """`function(*constants, ...)` of tensors, as one XLA kernel.
-
-  One object for equal arguments, so that all layers share one compilation.
-  """
-  return tf.function(functools.partial(function, *constants), autograph=False,
-                     jit_compile=True)
-
-
-@functools.lru_cache(maxsize=None)
-def _output_alone(forward):
-  """A `_compiled` function without what only its gradient needs."""
-  return _compiled(lambda *inputs: forward.python_function(*inputs)[0])
-
-
-def _and_of_bias(gradient, bias):
-  """A list: the gradient of a sum, and that of the bias in it if there is one.
-
-  An op of its own, which does not run where the bias is frozen.
-  """
-  if bias is None:
-    return [gradient]
-  of_bias = tf.raw_ops.BiasAddGrad(
-      out_backprop=tf.reshape(gradient, [-1, bias.shape.num_elements()]))
-  return [gradient, tf.cast(tf.reshape(of_bias, bias.shape),
-                            bias.dtype.base_dtype)]
-
-
-def _float32(tensor):
-  """The tensor as float32; a float64 one stays what it is."""
-  if tensor.dtype.base_dtype == tf.float64:
-    return tensor
-  return tf.cast(tensor, tf.float32)
+  return (ops or PlainOps()).dropout(input_tensor, dropout_prob)
 
 
 def create_initializer(initializer_range=0.02):
@@ -1388,62 +999,24 @@ def create_initializer(initializer_range=0.02):
 
 
 def _get_variable(name, shape, initializer, collection=None):
-  """A variable, in `collection` as well if one is given.
+  """A float32 variable, in `collection` as well if one is given.
 
-  float32; a frozen one is of the type that `precision` says.
+  Raises: ValueError if called eagerly.
   """
+  if tf.executing_eagerly():
+    raise ValueError(
+        "modeling builds graphs, and was called eagerly, where each call would "
+        "make new random weights that nobody can load or train: call it inside "
+        "a tf.Graph, or under tf.compat.v1.wrap_function in a TF2 program")
   in_collections = [collection] if collection else []
-  dtype = tf.float32
-  computed = getattr(_local, "precision", None)
-  if computed:
-    full_name = "%s/%s" % (tf.get_variable_scope().name, name)
-    if computed.tuning.trains(full_name, in_collections):
-      _local.frozen = False
-    else:
-      dtype = computed.dtype
   return tf.get_variable(
-      name, shape, dtype, initializer,
+      name, shape, tf.float32, initializer,
       collections=[tf.GraphKeys.GLOBAL_VARIABLES] + in_collections)
 
 
-_Precision = collections.namedtuple("_Precision", ("dtype", "tuning"))
-
-
-@contextlib.contextmanager
-def precision(dtype, tuning):
-  """Inside, a model is built that computes in `dtype`.
-
-  The matrix products, and what flows between the layers, are of that type, and
-  so are the variables that are not trained: half the memory with bfloat16, and
-  no cast of a frozen weight at any step. What is trained stays float32, and so
-  do LayerNorm's statistics, the softmax, the head and the loss.
-
-  Up to the first variable that is trained nothing is kept for a gradient, since
-  none gets there.
-
-  Args:
-    dtype: tf.float32 or tf.bfloat16.
-    tuning: Tuning, which says what is trained.
-  """
-  previous = getattr(_local, "precision", None), getattr(_local, "frozen", False)
-  # A model is built from its inputs upwards.
-  _local.precision, _local.frozen = _Precision(dtype, tuning), True
-  try:
-    yield
-  finally:
-    _local.precision, _local.frozen = previous
-
-
-def _computed(tensor):
-  """The tensor, or variable, in the type that the model computes in."""
-  computed = getattr(_local, "precision", None)
-  if computed is None or computed.dtype == tf.float32:
-    return tensor
-  return tf.cast(tensor, computed.dtype)
-
-
-def _matmul(a, b, transpose_b=False):
-  return tf.matmul(_computed(a), _computed(b), transpose_b=transpose_b)
+def _matmul(tensor, kernel):
+  """Their product, in the tensor's type."""
+  return tf.matmul(tensor, tf.cast(kernel, tensor.dtype))
 
 
 def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
@@ -1518,3 +1091,104 @@ def assert_rank(tensor, expected_rank, name=None):
         "tensor %s in scope %s has rank %s (shape %s); expected %s" %
         (name or tensor.name, tf.get_variable_scope().name or "(root)", rank,
          tensor.shape, " or ".join(str(r) for r in allowed)))
+
+
+class PlainOps(object):
+  """The arithmetic of a layer's element-wise chains, in plain TensorFlow.
+
+  Other arithmetics have the same methods and compute the same, within float
+  rounding (adapter_bert/ops/compiled.py). A chain is computed in float32 and
+  handed on in the type of its first tensor. Bias, beta and gamma may be
+  variables.
+  """
+
+  def trained_from_here(self):
+    """Told before the first trained variable: gradients go down to here."""
+
+  def random_zeros(self, x, rate):
+    """x with elements dropped at random, and the others scaled."""
+    return tf.nn.dropout(x, rate=rate)
+
+  def activation(self, function, x, bias=None):
+    """function(x + bias).
+
+    Args:
+      function: of one tensor; None: the identity. But for the two gelu it is
+        called in the type of x.
+      x: float [..., width].
+      bias: float [width] or [1, width]; None: no bias.
+    """
+    if function in (gelu, gelu_erf):
+      return tf.cast(function(_sum(x, bias)), x.dtype)
+    if bias is not None:
+      x = tf.nn.bias_add(x, tf.cast(bias, x.dtype))
+    return x if function is None else function(x)
+
+  def dropout(self, x, rate, bias=None):
+    """x + bias, dropped.
+
+    Args:
+      x: float [..., width].
+      rate: float, the probability of dropping; 0 or None: nothing is.
+      bias: float [width]; None: no bias.
+    """
+    if not rate:
+      return self.activation(None, x, bias)
+    return tf.cast(self.random_zeros(_sum(x, bias), rate), x.dtype)
+
+  def layer_norm(self, x, beta, gamma, residual=None,
+                 epsilon=LAYER_NORM_EPSILON):
+    """(x + residual), normalised over the last axis, times gamma, plus beta."""
+    total = _sum(x, residual)
+    mean, variance = tf.nn.moments(total, axes=[-1], keepdims=True)
+    normal = (total - mean) * tf.math.rsqrt(variance + epsilon)
+    output = normal * at_least_float32(gamma) + at_least_float32(beta)
+    return tf.cast(output, x.dtype)
+
+  def masked_softmax(self, scores, mask, scale, rate,
+                     masked_score=MASKED_SCORE):
+    """softmax(scale * scores), masked, then dropped.
+
+    Args:
+      scores: float [B, N, F, T].
+      mask: int32 [B or 1, 1, F or 1, T or 1]; 0 where nothing is to be seen.
+      scale: float.
+      rate: float, the probability of dropping; 0 or None: nothing is.
+      masked_score: float, added to the scores where the mask is 0.
+    """
+    blocked = 1.0 - at_least_float32(mask)
+    probabilities = tf.nn.softmax(
+        at_least_float32(scores) * scale + blocked * masked_score)
+    if rate:
+      probabilities = self.random_zeros(probabilities, rate)
+    return tf.cast(probabilities, scores.dtype)
+
+  def split_heads(self, x, bias, shape):
+    """x + bias, [B * seq, N * H] -> [B, N, seq, H].
+
+    Args:
+      x: float [B * seq, N * H].
+      bias: float [N * H]; None: no bias.
+      shape: [B, seq, N, H].
+    """
+    if bias is not None:
+      x = tf.cast(_sum(x, bias), x.dtype)
+    return tf.transpose(tf.reshape(x, shape), [0, 2, 1, 3])
+
+  def add(self, a, b, bias):
+    """a + b + bias; a and b float [rows, width], bias [1, width]."""
+    return tf.cast(_sum(_sum(a, b), bias), a.dtype)
+
+
+def at_least_float32(tensor):
+  """The tensor as float32; a float64 one stays what it is."""
+  if tensor.dtype.base_dtype == tf.float64:
+    return tensor
+  return tf.cast(tensor, tf.float32)
+
+
+def _sum(x, other=None):
+  """x, plus the other tensor if there is one, in float32."""
+  if other is None:
+    return at_least_float32(x)
+  return at_least_float32(x) + at_least_float32(other)

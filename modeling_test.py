@@ -1,6 +1,5 @@
 """The model: the reference's numbers, its interface and its contracts."""
 
-import contextlib
 import functools
 import inspect
 import itertools
@@ -15,8 +14,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import modeling
 from adapter_bert import test_util
+from adapter_bert.ops.compiled import CompiledOps
+from adapter_bert.ops.dropout import SeededOps
+import modeling
 
 # ---------------------------------------------------- what scripts may rely on
 
@@ -120,6 +121,72 @@ assert mode() == before, (before, mode())
 """
   subprocess.run([sys.executable, "-c", code], check=True,
                  cwd=os.path.dirname(os.path.abspath(modeling.__file__)))
+
+
+def test_where_a_model_can_be_built():
+  code = """
+import numpy as np
+import tensorflow as tf
+import modeling
+config = modeling.BertConfig.from_dict(dict(
+    vocab_size=31, hidden_size=16, num_hidden_layers=1, num_attention_heads=4,
+    intermediate_size=20, hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0))
+ids = np.array([[1, 2, 3], [4, 5, 6]], np.int32)
+
+def outputs(ids):
+  model = modeling.BertModel(config, False, ids, scope="bert")
+  assert len(tf.compat.v1.get_collection("adapters")) == 2 * 4
+  return model.get_pooled_output()
+
+try:
+  outputs(tf.constant(ids))
+except ValueError as error:
+  assert "called eagerly" in str(error), error
+  assert "tf.Graph" in str(error) and "wrap_function" in str(error), error
+else:
+  raise AssertionError("built eagerly")
+
+wrapped = tf.compat.v1.wrap_function(
+    outputs, [tf.TensorSpec([2, 3], tf.int32)])
+assert wrapped(ids).shape == [2, 16]
+np.testing.assert_array_equal(wrapped(ids), wrapped(tf.constant(ids)))
+assert len(wrapped.variables) == 16 + 8 + 5 + 2, len(wrapped.variables)
+"""
+  subprocess.run([sys.executable, "-c", code], check=True,
+                 cwd=os.path.dirname(os.path.abspath(modeling.__file__)))
+
+
+def test_modeling_stands_alone():
+  with open(modeling.__file__, encoding="utf-8") as reader:
+    source = reader.read()
+  imported = re.findall(r"^\s*(?:import|from) (\w+)", source, re.M)
+  assert set(imported) <= {"collections", "copy", "functools", "json", "math",
+                           "re", "six", "tensorflow"}
+  assert len(source.splitlines()) <= 1200
+  state = [name for name, value in vars(modeling).items()
+           if isinstance(value, (list, set, dict)) and name[0] != "_"]
+  assert sorted(state) == ["ACTIVATIONS", "ADAPTER_FNS"]  # tables, never changed
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_every_op_is_used(is_training):
+  config = test_util.tiny_config(num_hidden_layers=2, hidden_dropout_prob=0.1,
+                                 attention_probs_dropout_prob=0.1)
+  with test_util.graph(resource=False) as graph:
+    model = test_util.build(config, test_util.tiny_batch(), is_training)
+    outputs = [model.get_embedding_output(), model.get_pooled_output()]
+    waiting = [x.op for x in outputs + model.get_all_encoder_layers()]
+    waiting += [v.initializer for v in tf.global_variables()]
+    waiting.append(tf.global_variables_initializer())
+    reached = set()
+    while waiting:
+      op = waiting.pop()
+      if op not in reached:
+        reached.add(op)
+        waiting += [x.op for x in op.inputs] + list(op.control_inputs)
+    # (None of `embedding_output` or the table; they are on the way.)
+    assert [op.name for op in graph.get_operations() if op not in reached] == []
 
 
 # ------------------------------------------------------ the reference's numbers
@@ -487,148 +554,14 @@ def test_reshape_to_and_from_matrix():
 # -------------------------------------------------------------------- dropout
 
 
-@pytest.fixture(params=["tf.nn.dropout", "stateless"])
-def any_dropout(request):
-  """A function such as modeling.dropout, of either source of randomness."""
-  def stateless(x, dropout_prob):
-    with modeling.stateless_dropout(5, tf.constant(3)):
-      return modeling.dropout(x, dropout_prob)
-  return stateless if request.param == "stateless" else modeling.dropout
-
-
-@pytest.mark.parametrize("dropout_prob", [0.1, 0.3, 0.5])
-def test_dropout_rate_and_scale(any_dropout, dropout_prob):
-  count = 200000
-  with test_util.graph():
-    output = _run(any_dropout(tf.ones([count // 4, 4]), dropout_prob)).ravel()
-  dropped = (output == 0).mean()
-  sigma = math.sqrt(dropout_prob * (1 - dropout_prob) / count)
-  assert abs(dropped - dropout_prob) < 4 * sigma
-  scale = np.unique(output[output != 0])
-  assert len(scale) == 1
-  assert scale[0] == pytest.approx(1 / (1 - dropout_prob), rel=1e-6)
-
-
-def test_dropout_drops_independently():
-  # A hash decides, so look for what a bad one would show: of neighbours, of
-  # rows, of places and of steps, both are dropped as often as chance has it.
-  with test_util.graph():
-    x = tf.ones([512, 1024])
-    masks = []
-    for step in (3, 4):
-      with modeling.stateless_dropout(5, tf.constant(step)):
-        masks += [modeling.dropout(x, 0.5), modeling.dropout(x, 0.5)]
-    masks = [2.0 * (mask == 0) - 1.0 for mask in _run(*masks)]
-  def correlation(one, other):
-    return (one * other).mean() * math.sqrt(one.size)  # in standard deviations
-  for one, other in itertools.combinations(masks, 2):
-    assert abs(correlation(one, other)) < 4
-  for mask in masks:
-    for rows, columns in itertools.product((0, 1, 2, 64), (0, 1, 2, 3, 4, 64)):
-      if rows or columns:
-        assert abs(correlation(mask[rows:, columns:],
-                               mask[:512 - rows, :1024 - columns])) < 4.5
-    assert np.abs(mask.mean(axis=0)).max() < 5 / math.sqrt(512)
-    assert np.abs(mask.mean(axis=1)).max() < 5 / math.sqrt(1024)
-
-
-def test_dropout_adds_the_bias_first():
-  with test_util.graph():
-    x = tf.constant([[1.0, 2.0], [3.0, 4.0]])
-    bias = tf.constant([10.0, 20.0])
-    plain = modeling.dropout(x, 0.0, bias)
-    with modeling.stateless_dropout(5, tf.constant(3)):
-      some = modeling.dropout(tf.tile(x, [50, 1]), 0.5, bias)
-    plain, some, gradients = _run(plain, some, tf.gradients(some, [x, bias]))
-  np.testing.assert_array_equal(plain, [[11, 22], [13, 24]])
-  kept = some != 0
-  np.testing.assert_array_equal(some[kept], 2 * np.tile(plain, [50, 1])[kept])
-  np.testing.assert_array_equal(gradients[1], 2 * kept.sum(axis=0))
-
-
-def test_dropout_of_nothing_is_the_identity(any_dropout):
-  with test_util.graph():
-    x = tf.ones([3])
-    assert any_dropout(x, 0.0) is x
-    assert any_dropout(x, None) is x
-
-
-def test_dropout_of_nearly_everything_and_of_an_empty_tensor():
-  with test_util.graph():
-    with modeling.stateless_dropout(5, tf.constant(3)):
-      output, empty = _run(modeling.dropout(tf.ones([1000]), 1 - 1e-9),
-                           modeling.dropout(tf.ones([0, 3]), 0.5))
-  assert np.isfinite(output).all()
-  assert empty.shape == (0, 3)
-
-
-def test_dropout_passes_gradient_to_what_it_keeps(any_dropout):
-  with test_util.graph():
-    # The values that are dropped reach neither output nor gradient.
-    x = tf.random.stateless_normal([1000], seed=[1, 2])
-    output = any_dropout(x, 0.4)
-    upstream = tf.random.stateless_normal([1000], seed=[3, 4])
-    x, output, upstream, gradient = _run(
-        x, output, upstream, tf.gradients(output, x, upstream)[0])
-  kept = output != 0
-  assert 500 < kept.sum() < 700
-  np.testing.assert_allclose(gradient[kept], upstream[kept] / 0.6, rtol=1e-4)
-  assert not gradient[~kept].any()
-
-
-def test_stateless_dropout_depends_on_seed_step_replica_and_place():
-  with test_util.graph():
-    step = tf.placeholder(tf.int64, [])
-    x = tf.ones([64])
-
-    def masks(seed, replica=0):
-      with modeling.stateless_dropout(seed, step, replica):
-        return modeling.dropout(x, 0.5), modeling.dropout(x, 0.5)
-
-    fetches = {"seed 1": masks(1), "seed 1 again": masks(1), "seed 2": masks(2),
-               "replica 1": masks(1, 1),
-               "replica 1 as a tensor": masks(1, tf.constant(1)),
-               "large seed": masks(2**31 - 1)}
-    with tf.Session() as session:
-      at_10 = session.run(fetches, {step: 10})
-      at_10_again = session.run(fetches, {step: 10})
-      at_11 = session.run(fetches, {step: 11})
-  for key, value in at_10.items():
-    np.testing.assert_array_equal(value, at_10_again[key])
-  for one, other in [("seed 1", "seed 1 again"),
-                     ("replica 1", "replica 1 as a tensor")]:
-    np.testing.assert_array_equal(at_10[one], at_10[other])
-  different = [at[key][place] for at in (at_10, at_11) for place in (0, 1)
-               for key in ("seed 1", "seed 2", "replica 1", "large seed")]
-  for one, other in itertools.combinations(different, 2):
-    assert (one != other).any()
-
-
-def test_stateless_dropout_ends_with_its_context():
-  with test_util.graph():
-    x = tf.ones([64])
-    with modeling.stateless_dropout(1, tf.constant(0)):
-      first = modeling.dropout(x, 0.5)
-      with modeling.stateless_dropout(2, tf.constant(0)):
-        modeling.dropout(x, 0.5)
-      second = modeling.dropout(x, 0.5)
-    with modeling.stateless_dropout(1, tf.constant(0)):
-      same = [modeling.dropout(x, 0.5), modeling.dropout(x, 0.5)]
-    outside = modeling.dropout(x, 0.5)
-    with test_util.session() as session:
-      fetched = session.run([first, second] + same)
-      np.testing.assert_array_equal(fetched[:2], fetched[2:])
-      assert (session.run(outside) != session.run(outside)).any()
-
-
 def test_model_drops_while_training_only():
   config = test_util.tiny_config(hidden_dropout_prob=0.2,
                                  attention_probs_dropout_prob=0.2)
   batch = test_util.tiny_batch()
   with test_util.graph():
     step = tf.placeholder(tf.int64, [])
-    with modeling.stateless_dropout(1, step):
-      training = test_util.build(config, batch, is_training=True, scope="b")
+    training = test_util.build(config, batch, is_training=True, scope="b",
+                               ops=SeededOps(1, step))
     with tf.variable_scope("", reuse=True):
       again = test_util.build(config, batch, is_training=True, scope="b")
       evaluated = test_util.build(config, batch, scope="b")
@@ -669,101 +602,6 @@ def test_where_the_model_drops(keys, count):
     rate = keys.get("hidden_dropout_prob", 0) if is_training else 0
     np.testing.assert_allclose(zeros + [(embedded == 0).mean()], [rate] * 7,
                                atol=0.07)
-
-
-# -------------------------------------------------------------- compiled chains
-
-
-def test_compiled_chains_give_the_same_numbers():
-  # (That they do so without dropout, optimization_test.py shows.)
-  config = test_util.tiny_config(num_hidden_layers=1, hidden_dropout_prob=0.2,
-                                 attention_probs_dropout_prob=0.2)
-  batch = test_util.tiny_batch()
-
-  def run(compiled):
-    with test_util.graph() as graph:
-      with modeling.stateless_dropout(5, tf.constant(3)):
-        with modeling.compiled_chains(compiled):
-          model = test_util.build(config, batch, is_training=True)
-      variables = tf.trainable_variables()
-      upstream = tf.random.stateless_normal([5, 16], seed=[1, 2])
-      gradients = tf.gradients(model.get_pooled_output(), variables, upstream)
-      with test_util.session(scale=0.3) as session:
-        results = session.run([model.get_sequence_output()] + [
-            tf.convert_to_tensor(g) for g in gradients])
-      types = set(op.type for op in graph.get_operations())
-    assert ("StatefulPartitionedCall" in types or "PartitionedCall" in types
-            ) == compiled
-    assert ("Softmax" in types) == (not compiled)
-    return dict(zip(["output"] + test_util.names(variables), results))
-
-  plain, compiled = run(False), run(True)
-  for name, value in plain.items():
-    np.testing.assert_allclose(compiled[name], value, rtol=1e-3, atol=2e-5,
-                               err_msg=name)
-
-
-@pytest.mark.parametrize("tune,top_n_layers,lowest", [
-    ("adapters", None, -1), ("full", None, -1), ("adapters+head", None, 1),
-    ("top_n", 1, 2), ("head", None, 3)])
-def test_nothing_is_kept_below_what_is_trained(tune, top_n_layers, lowest):
-  """Layers 0 to 2, adapters from 1 on; -1 is the embeddings' LayerNorm."""
-  config = test_util.tiny_config(num_hidden_layers=3)
-  tuning = modeling.Tuning(tune, top_n_layers, 3 if top_n_layers else None)
-
-  def run(*contexts):
-    with test_util.graph() as graph, contextlib.ExitStack() as stack:
-      for context in contexts:
-        stack.enter_context(context)
-      model = test_util.build(
-          config, test_util.tiny_batch(), is_training=True, adapter_layers=[1, 2]
-          if tuning.uses_adapters else None, adapter_fn=functools.partial(
-              modeling.feedforward_adapter, hidden_size=3)
-          if tuning.uses_adapters else None)
-      with test_util.session(scale=0.3) as session:
-        return session.run(model.get_sequence_output()), graph
-
-  plain, _ = run()
-  found, graph = run(modeling.precision(tf.float32, tuning),
-                     modeling.compiled_chains())
-  np.testing.assert_allclose(found, plain, atol=1e-5)
-  kept = set()
-  for op in graph.get_operations():
-    if "PartitionedCall" in op.type and len(op.outputs) > 1:
-      layer = re.search(r"/layer_(\d)/", op.name)
-      kept.add(int(layer.group(1)) if layer else -1)
-  assert kept == set(range(lowest, 3))
-
-
-@pytest.mark.parametrize("function", [modeling.gelu, modeling.gelu_erf])
-def test_compiled_activation(function):
-  x = np.array([-2.0, 0.3, 4.0], np.float32)
-
-  def run(context):
-    with test_util.graph() as graph:
-      with context:
-        y = function(tf.constant(x))
-      calls = [op for op in graph.get_operations() if "Call" in op.type]
-      return len(calls), _run(y, tf.gradients(
-          y, graph.get_operation_by_name("Const").outputs[0])[0])
-
-  @contextlib.contextmanager
-  def nested(*modes):
-    """Enters the modes one in the other, and leaves the last one again."""
-    with contextlib.ExitStack() as stack:
-      for mode in modes[:-1]:
-        stack.enter_context(modeling.compiled_chains(mode))
-      with modeling.compiled_chains(modes[-1]):
-        pass
-      yield
-
-  calls, plain = run(contextlib.nullcontext())
-  assert calls == 0
-  for modes, expected in [((True,), 0), ((True, False), 1), ((True, True), 1),
-                          ((True, False, True), 0)]:
-    calls, values = run(nested(*modes))
-    assert calls == expected, modes
-    np.testing.assert_allclose(values, plain, atol=1e-6)
 
 
 # ------------------------------------------------------------------- attention
@@ -855,16 +693,15 @@ def test_attention_layer_activations_and_dropout():
       assert (session.run(dropped) != session.run(dropped)).any()
 
 
-@pytest.mark.parametrize("stateless", [False, True])
-def test_attention_layer_drops_probabilities_at_the_rate(stateless):
+@pytest.mark.parametrize("seeded", [False, True])
+def test_attention_layer_drops_probabilities_at_the_rate(seeded):
   with test_util.graph():
     x = tf.ones([3000, 1, 1])
-    context = modeling.stateless_dropout(5, tf.constant(3))
-    with context if stateless else contextlib.nullcontext():
-      # One position to look at: its probability is 1, until it is dropped.
-      output = _run(modeling.attention_layer(
-          x, x, size_per_head=1, value_act=tf.ones_like,
-          attention_probs_dropout_prob=0.3))
+    # One position to look at: its probability is 1, until it is dropped.
+    output = _run(modeling.attention_layer(
+        x, x, size_per_head=1, value_act=tf.ones_like,
+        attention_probs_dropout_prob=0.3,
+        ops=SeededOps(5, tf.constant(3)) if seeded else None))
   assert abs((output == 0).mean() - 0.3) < 0.035
   np.testing.assert_allclose(output[output != 0], 1 / 0.7, rtol=2e-5)
 
@@ -921,9 +758,10 @@ def test_skipped_padding_changes_nothing(mask, compiled):
       return modeling.feedforward_adapter(x, hidden_size=3)
 
     with test_util.graph():
-      with modeling.compiled_chains(compiled and skip_padding):
-        model = test_util.build(config, batch, skip_padding=skip_padding,
-                                adapter_fn=adapter)
+      ops = (CompiledOps(5, tf.constant(3)) if compiled and skip_padding else
+             None)
+      model = test_util.build(config, batch, skip_padding=skip_padding,
+                              adapter_fn=adapter, ops=ops)
       variables = tf.trainable_variables()
       upstream = tf.random.stateless_normal([5, 7, 16], seed=[1, 2])
       if not skip_padding:  # else no gradient comes from padding in any case
@@ -1123,8 +961,14 @@ def test_config_refuses_what_is_no_config():
     modeling.BertConfig.from_dict({"model": "gpt"})
   with pytest.raises(ValueError, match="is a JSON list"):
     modeling.BertConfig.from_dict([1])
-  with pytest.raises(ValueError, match="not a multiple"):
-    modeling.BertConfig(10, hidden_size=30)
+
+
+def test_config_is_judged_when_a_model_is_built():
+  config = modeling.BertConfig(vocab_size=99, hidden_size=37)
+  assert json.loads(config.to_json_string())["hidden_size"] == 37
+  with test_util.graph():
+    with pytest.raises(ValueError, match=r"hidden_size \(37\) is not a mul"):
+      test_util.build(config, test_util.tiny_batch())
 
 
 # ------------------------------------------------------------------- BertModel
@@ -1463,132 +1307,3 @@ def test_factorised_embeddings():
                       test_util.tiny_batch())
       names = test_util.names(tf.global_variables())
       assert "bert/embeddings/word_embeddings_2" not in names
-
-
-# ---------------------------------------------- which variables a method trains
-
-
-@functools.lru_cache(maxsize=None)
-def _classifier(adapters, **keys):
-  """The graph of the tiny model with a head, with or without adapters."""
-  with test_util.graph() as graph:
-    model = test_util.build(
-        test_util.tiny_config(**keys), test_util.tiny_batch(),
-        adapter_fn="feedforward_adapter" if adapters else None)
-    modeling.classifier_head(model.get_pooled_output(), 3, is_training=True)
-    assert bool(tf.get_collection("adapters")) == adapters
-  return graph
-
-
-def _trained(tuning, **keys):
-  """The sorted names of what a method trains in the model that is for it."""
-  with _classifier(tuning.uses_adapters, **keys).as_default() as graph:
-    variables = tuning.variables()
-    order = test_util.names(tf.trainable_variables())
-  found = test_util.names(variables)
-  assert found == sorted(found, key=order.index)
-  assert found == test_util.names(tuning.variables(graph))
-  return sorted(found)
-
-
-def _layers(numbers, part=""):
-  return ["bert/encoder/layer_%d/%s" % (i, name) for i in numbers
-          for name in _LAYER if part in name]
-
-
-_HEAD = ["output_bias", "output_weights"]
-_NORMS = _layers(range(3), "LayerNorm") + [
-    "bert/embeddings/LayerNorm/beta", "bert/embeddings/LayerNorm/gamma"]
-_ADAPTERS = _adapters_in(
-    "layer_%d/%s/adapters" % (i, half) for i in range(3)
-    for half in ("attention/output", "output"))
-_POOLER = ["bert/pooler/dense/kernel", "bert/pooler/dense/bias"]
-_EMBEDDINGS = ["bert/embeddings/word_embeddings",
-               "bert/embeddings/token_type_embeddings",
-               "bert/embeddings/position_embeddings"]
-
-
-@pytest.mark.parametrize("arguments,expected", [
-    ((), _ADAPTERS + _NORMS + _HEAD),
-    (("adapters",), _ADAPTERS + _NORMS + _HEAD),
-    (("layer_norm",), _NORMS + _HEAD),
-    (("head",), _HEAD),
-    (("full",), _EMBEDDINGS + ["bert/embeddings/LayerNorm/beta",
-                               "bert/embeddings/LayerNorm/gamma"] +
-     _layers(range(3)) + _POOLER + _HEAD),
-    (("top_n", 1, 3), _layers([2]) + _POOLER + _HEAD),
-    (("top_n", 3, 3), _layers(range(3)) + _POOLER + _HEAD),
-    (("adapters+head",), _ADAPTERS + _HEAD),
-    (("head+adapters",), _ADAPTERS + _HEAD),
-    (("adapters+layer_norm",), _ADAPTERS + _NORMS),
-    (("layer_norm+head",), _NORMS + _HEAD),
-    (("adapters+layer_norm+head",), _ADAPTERS + _NORMS + _HEAD),
-])
-def test_tuning(arguments, expected):
-  assert _trained(modeling.Tuning(*arguments)) == sorted(expected)
-
-
-def test_tuning_agrees_with_the_reference():
-  facts = test_util.golden("adapter_small").facts
-  collections_ = facts["collections"]
-  tuning = modeling.Tuning()
-  trained = [name for name in facts["trainable"] if tuning.trains(
-      name, [c for c in collections_ if name in collections_[c]])]
-  assert sorted(test_util.names(type("V", (), {"name": n}) for n in trained) +
-                _HEAD) == sorted(facts["train"]["trained"])
-
-
-@pytest.mark.parametrize("arguments,message", [
-    (("adapter",), "unknown tuning method 'adapter'; known are adapters, full, "
-                   "top_n, layer_norm, head, and adapters, layer_norm, head "
-                   "joined with"),
-    (("adapters+full",), r"unknown tuning method 'adapters\+full'"),
-    (("adapters+",), "unknown tuning method"),
-    (("",), "unknown tuning method ''"),
-    ((None,), "unknown tuning method None"),
-    (("top_n",), r"needs top_n_layers from 1 to the model's layers \(None\), and"
-                 " got None"),
-    (("top_n", 0, 3), r"from 1 to the model's layers \(3\), and got 0"),
-    (("top_n", 4, 3), r"from 1 to the model's layers \(3\), and got 4"),
-    (("top_n", True, 3), "and got True"),
-    (("top_n", 2), "needs num_hidden_layers"),
-    (("head", 2, 3), "top_n_layers is 2, but the tuning method is head"),
-])
-def test_tuning_refuses(arguments, message):
-  with pytest.raises(ValueError, match=message):
-    modeling.Tuning(*arguments)
-
-
-def test_top_n_refuses_shared_layers():
-  for group in (None, 2):
-    with pytest.raises(ValueError, match="layers share their weights"):
-      _trained(modeling.Tuning("top_n", 1, 3), layers_per_group=group,
-               share_parameter_across_layers=True)
-  # Groups of one layer share nothing.
-  assert _trained(modeling.Tuning("top_n", 1, 3), layers_per_group=1,
-                  share_parameter_across_layers=True) == sorted(
-                      _layers([2]) + _POOLER + _HEAD)
-
-
-def test_top_n_counts_layers_as_numbers():
-  # layer_10 comes after layer_9, and belongs to another model all the same.
-  tuning = modeling.Tuning("top_n", 2, 12)
-  trains = lambda name: tuning.trains(name, [])
-  assert trains("bert/encoder/layer_10/output/dense/kernel:0")
-  assert trains("bert_1/encoder/layer_11/output/dense/kernel:0")
-  assert not trains("bert/encoder/layer_9/output/dense/kernel:0")
-  assert not trains("bert/encoder/layer_1/output/dense/kernel:0")
-  assert not trains("bert/embeddings/word_embeddings:0")
-
-
-def test_tuning_of_adapters_that_a_function_of_ones_own_makes():
-  def own(x):
-    return x + tf.get_variable("shift", [16])
-
-  with test_util.graph():
-    test_util.build(test_util.tiny_config(num_hidden_layers=1),
-                    test_util.tiny_batch(), adapter_fn=own)
-    assert [name for name in test_util.names(modeling.Tuning().variables())
-            if "LayerNorm" not in name] == [
-                "bert/encoder/layer_0/attention/output/shift",
-                "bert/encoder/layer_0/output/shift"]

@@ -10,6 +10,7 @@ import re
 
 import tensorflow.compat.v1 as tf
 
+from adapter_bert.tuning import Tuning
 import modeling
 
 CLIP_NORM = 1.0
@@ -53,7 +54,7 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu,
     num_train_steps: int.
     num_warmup_steps: int; 0 or None for none.
     use_tpu: must be false; kept for scripts that pass it by position.
-    tvars: the variables to train; None: what modeling.Tuning() trains.
+    tvars: the variables to train; None: what Tuning() trains.
     global_step: None: tf.train.get_or_create_global_step(). It goes up by one.
 
   Returns: the op.
@@ -63,7 +64,7 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu,
   if use_tpu:
     raise ValueError("use_tpu is set, but TPUs are not supported")
   if tvars is None:
-    tvars = modeling.Tuning().variables()
+    tvars = Tuning().variables()
   if not tvars:
     raise ValueError("there is no variable to train: the graph's collections "
                      "adapters, layer_norm and head are empty")

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+from adapter_bert.ops.compiled import CompiledOps
+from adapter_bert.tuning import Tuning
 import modeling
 import optimization
 from adapter_bert import test_util
@@ -310,7 +312,7 @@ def test_create_optimizer_refuses():
 # ---------------------------------------------- the reference's twenty steps
 
 
-def _golden_step(golden, batch, total, skip_padding):
+def _golden_step(golden, batch, total, skip_padding, compiled=False):
   """(loss, logits, learning rate) of one training step, before its update.
 
   Args:
@@ -318,11 +320,14 @@ def _golden_step(golden, batch, total, skip_padding):
     batch: the inputs, str -> tensor; in a replica its share of them.
     total: int, the number of examples in the whole batch.
     skip_padding: see modeling.BertModel.
+    compiled: bool, whether its arithmetic is.
   """
   train = golden.facts["train"]
   model = test_util.build(modeling.BertConfig.from_dict(golden.facts["config"]),
                           batch,  # without dropout, as in the reference's run
-                          skip_padding=skip_padding)
+                          skip_padding=skip_padding,
+                          ops=CompiledOps(0, tf.zeros([], tf.int64))
+                          if compiled else None)
   logits = modeling.classifier_head(model.get_pooled_output(),
                                     train["num_labels"], is_training=False)
   loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -336,14 +341,14 @@ def _golden_step(golden, batch, total, skip_padding):
     return tf.identity(loss), tf.identity(logits), tf.identity(rate)
 
 
-def _golden_graph(golden, feeds, replicas, skip_padding):
+def _golden_graph(golden, feeds, replicas, skip_padding, compiled=False):
   """`_golden_step` on one device, or on as many logical CPU devices.
 
   Returns: (loss, logits, learning rate) of the whole batch.
   """
   total = int(feeds["label_ids"].shape[0])  # v1 gives a Dimension
   if replicas == 1:
-    return _golden_step(golden, feeds, total, skip_padding)
+    return _golden_step(golden, feeds, total, skip_padding, compiled)
   strategy = tf.distribute.MirroredStrategy(
       ["/cpu:%d" % i for i in range(replicas)])
 
@@ -377,8 +382,7 @@ def test_golden_training(resource, replicas, compiled, skip_padding):
   with test_util.graph(resource):
     feeds = {key: tf.placeholder(tf.int32, arrays["train_" + key].shape[1:])
              for key in keys}
-    with modeling.compiled_chains(compiled):
-      fetches = _golden_graph(golden, feeds, replicas, skip_padding)
+    fetches = _golden_graph(golden, feeds, replicas, skip_padding, compiled)
     variables = tf.trainable_variables()
     head = tf.get_collection("head")
     test_util.init_from(golden.checkpoint,
@@ -429,7 +433,9 @@ def test_adapter_decay_is_the_same_on_every_replica():
     strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
 
     def step():
-      w = modeling._get_variable("w", [1], tf.ones_initializer(), "adapters")
+      w = tf.get_variable(
+          "w", [1], initializer=tf.ones_initializer(),
+          collections=[tf.GraphKeys.GLOBAL_VARIABLES, "adapters"])
       return optimization.AdamWeightDecayOptimizer(
           0.1, weight_decay_rate=0.25, adapter_weight_decay_rate=0.75
       ).apply_gradients([(tf.zeros([1]), w)])
@@ -478,7 +484,7 @@ _ROWS, _BATCH = 5 * 7, 5
 
 
 def _training_graph(tuning, resource=True, adapter_layers=None,
-                    skip_padding=False, **keys):
+                    skip_padding=False, ops=None, **keys):
   """Builds a training step of the tiny model.
 
   Returns: (the train op, the variables it trains).
@@ -488,9 +494,9 @@ def _training_graph(tuning, resource=True, adapter_layers=None,
   model = test_util.build(
       test_util.tiny_config(**keys), batch, is_training=True,
       adapter_layers=adapter_layers, skip_padding=skip_padding, adapter_fn=(
-          (lambda x: modeling.feedforward_adapter(x, 6))
-          if tuning.uses_adapters else None))
-  logits = modeling.classifier_head(model.get_pooled_output(), 3, True)
+          (lambda x: modeling.feedforward_adapter(x, 6, ops=ops))
+          if tuning.uses_adapters else None), ops=ops)
+  logits = modeling.classifier_head(model.get_pooled_output(), 3, True, ops=ops)
   loss = tf.losses.sparse_softmax_cross_entropy(batch["label_ids"], logits)
   variables = tuning.variables()
   return optimization.create_optimizer(
@@ -503,40 +509,40 @@ _TOP = ["pooler", "encoder/Reshape_3"]
 # Method, layers with adapters, the scopes in which the backward pass may run,
 # and of those the lowest, in which it must.
 BACKWARD = [
-    (modeling.Tuning("head"), None, [], []),
-    (modeling.Tuning("top_n", 1, 3), None, ["encoder/layer_2"] + _TOP,
+    (Tuning("head"), None, [], []),
+    (Tuning("top_n", 1, 3), None, ["encoder/layer_2"] + _TOP,
      ["encoder/layer_2/attention/self/query"]),
-    (modeling.Tuning("top_n", 2, 3), None,
+    (Tuning("top_n", 2, 3), None,
      ["encoder/layer_1", "encoder/layer_2"] + _TOP,
      ["encoder/layer_1/attention/self/query"]),
-    (modeling.Tuning("layer_norm"), None,
+    (Tuning("layer_norm"), None,
      ["embeddings/LayerNorm", "encoder", "pooler"], ["embeddings/LayerNorm"]),
-    (modeling.Tuning("adapters"), None,
+    (Tuning("adapters"), None,
      ["embeddings/LayerNorm", "encoder", "pooler"], ["embeddings/LayerNorm"]),
     # Without the norms, nothing below the lowest adapter: not even the dense
     # layer right before it.
-    (modeling.Tuning("adapters+head"), [1, 2],
+    (Tuning("adapters+head"), [1, 2],
      ["encoder/layer_1/attention/output/adapters",
       "encoder/layer_1/attention/output/LayerNorm",
       "encoder/layer_1/attention/output/add",
       "encoder/layer_1/intermediate", "encoder/layer_1/output",
       "encoder/layer_2"] + _TOP,
      ["encoder/layer_1/attention/output/adapters"]),
-    (modeling.Tuning("full"), None, ["embeddings", "encoder", "pooler"],
+    (Tuning("full"), None, ["embeddings", "encoder", "pooler"],
      ["embeddings"]),
 ]
 
 
 @pytest.mark.parametrize("tuning,layers", [
-    (modeling.Tuning("head"), []), (modeling.Tuning("top_n", 1, 3), [2]),
-    (modeling.Tuning("adapters+head"), [1, 2])])
+    (Tuning("head"), []), (Tuning("top_n", 1, 3), [2]),
+    (Tuning("adapters+head"), [1, 2])])
 def test_backward_pass_as_run_classifier_builds_it(tuning, layers):
   """With compiled chains and without padding it stops where it does plainly."""
   adapter_layers = layers if tuning.uses_adapters else None
-  with test_util.graph(), modeling.stateless_dropout(
-      0, tf.zeros([], tf.int64)), modeling.compiled_chains(True):
-    train_op, _ = _training_graph(tuning, adapter_layers=adapter_layers,
-                                  skip_padding=True)
+  with test_util.graph():
+    train_op, _ = _training_graph(
+        tuning, adapter_layers=adapter_layers, skip_padding=True,
+        ops=CompiledOps(0, tf.zeros([], tf.int64)))
     scopes = [op.name for op in _ancestors(train_op)
               if op.name.startswith("gradients/bert/")]
   assert not [name for name in scopes if "/embeddings" in name]
@@ -590,7 +596,7 @@ def test_backward_pass(tuning, adapter_layers, may, must):
 def test_shared_variables_have_one_slot_each(group, share_adapters):
   with test_util.graph():
     train_op, variables = _training_graph(
-        modeling.Tuning(), share_parameter_across_layers=True,
+        Tuning(), share_parameter_across_layers=True,
         layers_per_group=group, share_adapters=share_adapters)
     names = test_util.names(variables)
     scopes = 2 if group else 1  # 3 layers, in twos
@@ -611,7 +617,7 @@ def test_shared_variables_have_one_slot_each(group, share_adapters):
 def test_full_tuning_trains_words_by_sparse_gradients():
   batch = test_util.tiny_batch()
   with test_util.graph():
-    train_op, variables = _training_graph(modeling.Tuning("full"))
+    train_op, variables = _training_graph(Tuning("full"))
     table = variables[0]
     assert table.op.name == "bert/embeddings/word_embeddings"
     with test_util.session() as session:

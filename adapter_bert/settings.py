@@ -18,7 +18,7 @@ from adapter_bert.base.flags import REQUIRED
 from adapter_bert.base.flags import Setting
 from adapter_bert.data import tasks
 from adapter_bert.distributed import devices as distribution
-import modeling
+from adapter_bert.tuning import Tuning
 from adapter_bert.training import specs
 
 # program -> (its command, the flags without which it does not start).
@@ -36,7 +36,7 @@ PROGRAMS = {
 def _check_tune(text):
   """Raises ValueError for a method that is unknown."""
   if text != "top_n":  # Which needs top_n_layers, and is known.
-    modeling.Tuning(text)
+    Tuning(text)
 
 
 def layers_of(text):
@@ -130,8 +130,8 @@ RUN = (
             least=0, most=2**31 - 1, recorded="schedule"),
     Setting("tune", str, "adapters",
             "What is trained: %s, or some of %s joined with +." % (
-                ", ".join(modeling.Tuning.METHODS),
-                ", ".join(modeling.Tuning.COLLECTIONS)),
+                ", ".join(Tuning.METHODS),
+                ", ".join(Tuning.COLLECTIONS)),
             check=_check_tune, recorded="run"),
     Setting("top_n_layers", int, None,
             "For tune=top_n: how many of the top layers.", least=1,

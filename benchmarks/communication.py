@@ -31,6 +31,7 @@ from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
 from adapter_bert.data import datasets
 from adapter_bert.distributed import launch_local
+from adapter_bert.tuning import Tuning
 import modeling
 from adapter_bert.training import loop as training
 from benchmarks import batches
@@ -57,8 +58,8 @@ def trained_bytes(config, method):
     method: one of METHODS.
   """
   counts = count_parameters.count(config, [ADAPTER_SIZE])
-  trained = counts.trained(modeling.Tuning(method), ADAPTER_SIZE if
-                           modeling.Tuning(method).uses_adapters else None)
+  trained = counts.trained(Tuning(method), ADAPTER_SIZE if
+                           Tuning(method).uses_adapters else None)
   return 4 * (trained.parameters + trained.head)
 
 

@@ -9,7 +9,7 @@
     python -m adapter_bert.experiments.count_parameters --table=sizes --plot=sizes.png
 
 Every number is read off a graph that modeling.py built (its variables' shapes
-and collections), and modeling.Tuning says what a method trains. Nothing runs
+and collections), and Tuning says what a method trains. Nothing runs
 the graph, so no weight is ever allocated.
 
 The paper (Houlsby et al. 2019) does not say over what its percentages are
@@ -37,6 +37,7 @@ from absl import flags
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
+from adapter_bert.tuning import Tuning
 import modeling
 
 FLAGS = flags.FLAGS
@@ -143,7 +144,7 @@ Variable = collections.namedtuple(
 Trained = collections.namedtuple(
     "Trained", "parameters head of_encoder of_whole")
 
-# tune: a method of modeling.Tuning. choices: list of (value, weight), where a
+# tune: a method of Tuning. choices: list of (value, weight), where a
 # value is an adapter size, a number of layers, or None.
 Method = collections.namedtuple("Method", "label tune choices")
 
@@ -198,7 +199,7 @@ def _variables(graph):
   """The graph's variables, as a list of Variable."""
   members = {
       collection: set(v.name for v in graph.get_collection(collection))
-      for collection in modeling.Tuning.COLLECTIONS
+      for collection in Tuning.COLLECTIONS
   }
   variables = []
   for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
@@ -254,7 +255,7 @@ class Counts(object):
     """What a method trains per task.
 
     Args:
-      tuning: modeling.Tuning.
+      tuning: Tuning.
       adapter_size: int, for a method with adapters and only for those.
 
     Returns: Trained.
@@ -278,7 +279,7 @@ class Counts(object):
     results, weights = [], []
     for value, weight in method.choices:
       top_n = value if method.tune == "top_n" else None
-      tuning = modeling.Tuning(method.tune, top_n,
+      tuning = Tuning(method.tune, top_n,
                                sum(len(i) for i in self.layers.values()))
       results.append(self.trained(
           tuning, value if tuning.uses_adapters else None))
@@ -308,7 +309,7 @@ def method_of(tune, choice=None):
   """A Method with one choice, under the name it has in every table.
 
   Args:
-    tune: str, a method of modeling.Tuning.
+    tune: str, a method of Tuning.
     choice: int; the adapter size, for top_n the number of layers, else None.
   """
   if tune == "top_n":
@@ -437,7 +438,7 @@ def _sizes_tables(table, name, config, options):
              ("% of encoder layers", PERCENT), ("% of whole model", PERCENT)]
   rows = []
   for size in FIGURE_SIZES:
-    trained = counts.trained(modeling.Tuning("adapters"), size)
+    trained = counts.trained(Tuning("adapters"), size)
     rows.append([size, counts.adapters(size), counts.layer_norm,
                  trained.parameters, trained.of_encoder, trained.of_whole])
   return [Table(table, name, "Adapter sizes: %s" % name, columns, rows)]
@@ -879,7 +880,7 @@ def _check_top_n(options):
             "--top_n: the layers of %s share their weights, so none of them "
             "are the top ones; drop --top_n" % name)
       try:
-        modeling.Tuning("top_n", n, config.num_hidden_layers)
+        Tuning("top_n", n, config.num_hidden_layers)
       except ValueError as error:
         raise errors.InputError("--top_n, %s: %s" % (name, error))
 

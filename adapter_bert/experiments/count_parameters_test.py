@@ -15,6 +15,7 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
+from adapter_bert.tuning import Tuning
 import modeling
 
 TINY = dict(vocab_size=50, hidden_size=8, num_hidden_layers=3,
@@ -155,7 +156,7 @@ def test_trained_are_the_variables_that_the_optimizer_gets(
     sharing, tune, top_n, adapter_layers):
   """The graph of all sizes at once counts as the graph of one size does."""
   config = tiny_config(embedding_size=4, **sharing)
-  tuning = modeling.Tuning(tune, top_n, 3)
+  tuning = Tuning(tune, top_n, 3)
   size = 5 if tuning.uses_adapters else None
   with tf.Graph().as_default():
     model = modeling.BertModel(
@@ -189,7 +190,7 @@ def test_a_model_is_built_once(monkeypatch):
 
 
 def test_fractions_by_both_conventions():
-  trained = counts_of("bert-large").trained(modeling.Tuning("adapters"), 64)
+  trained = counts_of("bert-large").trained(Tuning("adapters"), 64)
   assert trained.parameters == 6444032
   assert trained.head == 2050
   assert trained.of_encoder == pytest.approx(6444032 / 302309376)
@@ -197,12 +198,12 @@ def test_fractions_by_both_conventions():
 
 
 def test_full_fine_tuning_is_all_of_it():
-  trained = counts_of("bert-base").trained(modeling.Tuning("full"))
+  trained = counts_of("bert-base").trained(Tuning("full"))
   assert trained == (109482240, 1538, 1.0, 1.0)
 
 
 def test_top_n_counts_layers_over_layers():
-  trained = counts_of("bert-base").trained(modeling.Tuning("top_n", 3, 12))
+  trained = counts_of("bert-base").trained(Tuning("top_n", 3, 12))
   assert trained.parameters == 3 * 7087872 + 590592
   assert trained.of_encoder == pytest.approx(3 / 12)
   assert trained.of_whole == pytest.approx((3 * 7087872 + 590592) / 109482240)
@@ -210,14 +211,14 @@ def test_top_n_counts_layers_over_layers():
 
 def test_layer_norm_and_head_only():
   counts = counts_of("bert-base")
-  trained = counts.trained(modeling.Tuning("layer_norm"))
+  trained = counts.trained(Tuning("layer_norm"))
   assert trained == (38400, 1538, 38400 / 85054464, 38400 / 109482240)
-  assert counts.trained(modeling.Tuning("head")) == (0, 1538, 0, 0)
+  assert counts.trained(Tuning("head")) == (0, 1538, 0, 0)
 
 
 def test_a_mix_is_the_mean_weighted_by_tasks():
   counts = counts_of("bert-base")
-  by_size = {m: counts.trained(modeling.Tuning("adapters"), m)
+  by_size = {m: counts.trained(Tuning("adapters"), m)
              for m in (8, 64)}
   mixed = counts.trained_by(count_parameters.Method(
       "mix", "adapters", [(8, 3), (64, 1)]))

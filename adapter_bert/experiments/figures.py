@@ -62,7 +62,7 @@ FLAGS = flags.FLAGS
 
 PERCENTILES = (20, 50, 80)
 
-# A method of modeling.Tuning: what it is called, and how it is drawn. Full
+# A method of Tuning: what it is called, and how it is drawn. Full
 # fine-tuning is what these are compared with.
 _SERIES = collections.OrderedDict([
     ("adapters", dict(label="adapters", color="C1", marker="o")),
@@ -154,7 +154,7 @@ def parameter_numbers(settings, where):
     settings: list of sweep.Setting.
     where: str, the file they come from, for messages.
 
-  Returns: Numbers; tune is a method of modeling.Tuning, choice the adapters'
+  Returns: Numbers; tune is a method of Tuning, choice the adapters'
     size or the number of layers.
 
   Raises: errors.InputError if there is nothing to draw.

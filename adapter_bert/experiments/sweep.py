@@ -64,7 +64,7 @@ from adapter_bert.base import errors
 from adapter_bert.base import files
 from adapter_bert.data import task_specs
 from adapter_bert.data import tasks
-import modeling
+from adapter_bert.tuning import Tuning
 import run_classifier
 from adapter_bert import settings as settings_lib
 from adapter_bert.training import loop as training
@@ -210,7 +210,7 @@ class Run(object):
 class Method(object):
   """What a run trains.
 
-  tune: see modeling.Tuning. choice: int, the adapter size, for top_n the number
+  tune: see Tuning. choice: int, the adapter size, for top_n the number
   of layers; None where there is neither. adapter_layers: see RunConfig.
   """
   tune: str
@@ -230,7 +230,7 @@ class Method(object):
         raise errors.InputError("tune is top_n; give top_n_layers with it")
       return cls(tune, choice, None)
     with errors.reported():
-      uses_adapters = modeling.Tuning(tune).uses_adapters
+      uses_adapters = Tuning(tune).uses_adapters
     return cls(tune, setting(settings, "adapter_size") if uses_adapters else
                None, setting(settings, "adapter_layers") if uses_adapters else
                None)
@@ -914,7 +914,7 @@ def _sort_key(result):
   """Tasks, methods and settings together, seeds in order."""
   settings = result["settings"]
   method = Method.of(settings)
-  tunes = list(modeling.Tuning.METHODS)
+  tunes = list(Tuning.METHODS)
   return (result["task"],
           tunes.index(method.tune) if method.tune in tunes else len(tunes),
           method.tune, method.choice or 0, method.adapter_layers or "",

@@ -19,7 +19,7 @@ import pytest
 from adapter_bert.checkpoints import checkpoints
 from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
-import modeling
+from adapter_bert.tuning import Tuning
 import run_classifier_test
 from adapter_bert.experiments import sweep
 
@@ -479,7 +479,7 @@ def test_a_sweep_leaves_results_and_task_checkpoints(files, swept):
         100 * float(said["eval_accuracy"]), abs=1e-4)
     assert row["eval_accuracy_mm"] == other["eval_accuracy"]
     assert row["eval_loss_mm"] == other["eval_loss"]
-    trained = counts.trained(modeling.Tuning(tune),
+    trained = counts.trained(Tuning(tune),
                              3 if tune == "adapters" else None)
     assert row["trained_parameters"] == "%d" % trained.parameters
     assert row["total_parameters"] == "%d" % counts.whole

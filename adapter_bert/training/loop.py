@@ -31,12 +31,14 @@ import tensorflow.compat.v1 as tf
 from adapter_bert.checkpoints import checkpoints
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
+from adapter_bert.ops.compiled import CompiledOps
+from adapter_bert.ops.dropout import SeededOps
 from adapter_bert.training import evaluation
 from adapter_bert.training import graphs
 from adapter_bert.training import reports
 from adapter_bert.training import signals
 from adapter_bert.training import specs
-import modeling
+from adapter_bert.tuning import Tuning
 import optimization
 
 
@@ -69,7 +71,7 @@ class TrainSpec(object):
   bucket_window: see datasets.train_dataset.
   save_checkpoints_steps, save_checkpoints_secs: a checkpoint at least so often.
   keep_checkpoint_max: int, how many checkpoints stay.
-  compile_chains: see modeling.compiled_chains.
+  compile_chains: bool; the arithmetic is CompiledOps, else SeededOps.
   """
   num_train_steps: int
   num_warmup_steps: int = 0
@@ -104,7 +106,7 @@ def log_trained(tuning, trained, variables):
       "tuning %s: %d of %d parameters are trained (%.2f%%), %d are frozen",
       tuning.name, ours, total, 100.0 * ours / total, total - ours)
   names = set(v.name for v in trained)
-  for collection in modeling.Tuning.COLLECTIONS:
+  for collection in Tuning.COLLECTIONS:
     members = [v for v in tf.get_collection(collection) if v.name in names]
     if members:
       logging.info("  %-10s %10d parameters in %d variables", collection,
@@ -323,10 +325,12 @@ def train_graph(model, spec, dataset, strategy):
 
   def step_fn(batch):
     step = tf.identity(tf.train.get_global_step())
-    with graphs.seeded_variables(spec.seed), modeling.stateless_dropout(
-        spec.seed, step, _replica_id()), modeling.compiled_chains(
-            spec.compile_chains):
-      outputs = model.build(True, batch)
+    if spec.compile_chains:
+      ops = CompiledOps(spec.seed, step, _replica_id(), frozen=True)
+    else:
+      ops = SeededOps(spec.seed, step, _replica_id())
+    with graphs.seeded_variables(spec.seed):
+      outputs = model.build(True, batch, ops)
     loss = _share_of_loss(outputs, batch, spec.batch_size)
     train_op = optimization.create_optimizer(
         loss, spec.learning_rate, spec.num_train_steps, spec.num_warmup_steps,

@@ -22,6 +22,7 @@ from adapter_bert.base import errors
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.data import datasets
 from adapter_bert.data import task_specs
+from adapter_bert.tuning import Tuning
 import modeling
 
 PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
@@ -52,7 +53,7 @@ class ModelSpec(object):
 
   Attributes:
     config: the sizes of the model, such as a modeling.BertConfig.
-    tuning: what is trained, see modeling.Tuning.
+    tuning: what is trained, see Tuning.
     precision: a key of PRECISIONS.
   """
 
@@ -121,8 +122,8 @@ class ClassifierSpec(ModelSpec):
   adapter_size: int, m; adapter_init_scale: float (Houlsby et al., section 2.1).
   adapter_layers: indices of the layers with adapters; None: all.
   adapter_fn: an adapter of one's own, in the place of the bottleneck.
-  tune, top_n_layers: what is trained, see modeling.Tuning.
-  precision: "float32" or "bfloat16", see modeling.precision.
+  tune, top_n_layers: what is trained, see Tuning.
+  precision: "float32" or "bfloat16", see Tuning.variable_getter.
   head_dropout_prob: float, dropout before the head while training.
   """
   bert_config: modeling.BertConfig
@@ -143,27 +144,31 @@ class ClassifierSpec(ModelSpec):
 
   @property
   def tuning(self):
-    return modeling.Tuning(self.tune, self.top_n_layers,
-                           self.bert_config.num_hidden_layers)
+    return Tuning(self.tune, self.top_n_layers,
+                  self.bert_config.num_hidden_layers)
 
-  def get_adapter_fn(self):
+  def get_adapter_fn(self, ops=None):
     """The adapter to build, or None where the method has none."""
     if not self.tuning.uses_adapters:
       return None
     return self.adapter_fn or functools.partial(
         modeling.feedforward_adapter, hidden_size=self.adapter_size,
-        init_scale=self.adapter_init_scale)
+        init_scale=self.adapter_init_scale, ops=ops)
 
   def build(self, is_training, batch, ops=None):
     """See ModelSpec; the batch is one of datasets.py's."""
-    with modeling.precision(PRECISIONS[self.precision], self.tuning):
+    getter = self.tuning.variable_getter(PRECISIONS[self.precision], ops)
+    with tf.variable_scope(tf.get_variable_scope(), auxiliary_name_scope=False,
+                           custom_getter=getter):
       _, losses, _, probabilities = create_model(
           self.bert_config, is_training, batch["input_ids"],
           batch["input_mask"], batch["segment_ids"], batch["label_ids"],
           self.num_labels, use_one_hot_embeddings=False,
-          adapter_fn=self.get_adapter_fn(), adapter_layers=self.adapter_layers,
+          adapter_fn=self.get_adapter_fn(ops),
+          adapter_layers=self.adapter_layers,
           is_regression=self.is_regression,
-          head_dropout_prob=self.head_dropout_prob, skip_padding=is_training)
+          head_dropout_prob=self.head_dropout_prob, skip_padding=is_training,
+          ops=ops)
     return Outputs(losses, {"outputs": probabilities,
                             "labels": batch["label_ids"]})
 
@@ -193,7 +198,8 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
                  labels, num_labels, use_one_hot_embeddings,
                  adapter_fn="feedforward_adapter", adapter_layers=None,
                  is_regression=False,
-                 head_dropout_prob=modeling.HEAD_DROPOUT, skip_padding=False):
+                 head_dropout_prob=modeling.HEAD_DROPOUT, skip_padding=False,
+                 *, ops=None):
   """BERT with a head, and its loss.
 
   Args:
@@ -206,6 +212,7 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
     adapter_fn, adapter_layers, skip_padding: see modeling.BertModel.
     is_regression: bool; squared error in the place of cross-entropy.
     head_dropout_prob: float, the probability of dropping before the head.
+    ops: see modeling.BertModel.
 
   Returns: (loss, float scalar, the mean over the batch; per_example_loss, float
     [B]; logits, float [B, num_labels]; probabilities, the same shape, equal to
@@ -220,9 +227,10 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
       use_one_hot_embeddings=use_one_hot_embeddings,
       adapter_fn=adapter_fn,
       adapter_layers=adapter_layers,
-      skip_padding=skip_padding)
+      skip_padding=skip_padding,
+      ops=ops)
   logits = modeling.classifier_head(model.get_pooled_output(), num_labels,
-                                    is_training, head_dropout_prob)
+                                    is_training, head_dropout_prob, ops=ops)
   if is_regression:
     probabilities = logits
     per_example_loss = tf.square(tf.squeeze(logits, -1) - labels)
