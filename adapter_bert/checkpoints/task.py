@@ -1,0 +1,51 @@
+"""Task checkpoints: what a run trained, for whoever has the model already.
+
+With the base that the run started from it makes the whole model. A directory of
+its own holds `model.ckpt.*` and the run's `run.json`.
+"""
+
+import os
+import shutil
+
+from adapter_bert import names
+from adapter_bert.base import errors
+from adapter_bert.base import files
+from adapter_bert.checkpoints import record as run_record
+from adapter_bert.checkpoints import weights as weights_lib
+
+
+def write(output_dir, run_dir, facts=None):
+  """Writes a run's task checkpoint: what it trained, without Adam's slots.
+
+  The directory is there whole or not at all.
+
+  Args:
+    output_dir: str, the directory to write; a task checkpoint there is
+      replaced.
+    run_dir: str, a run's output directory with a checkpoint and run.json.
+    facts: dict, what run.json is to say beyond that.
+
+  Returns: int, the bytes written.
+  """
+  weights = weights_lib.Weights([weights_lib.newest_readable(run_dir)])
+  record = dict(run_record.read(run_dir), **facts or {})
+  # Without a base to go on top of, the frozen variables are needed too.
+  kept = [n for n in weights.shapes if not names.is_slot(n) and
+          (names.slots_of(n)[0] in weights.shapes or not record["base"])]
+  temporary = files.temporary_name(output_dir)
+  files.remove_litter(os.path.dirname(output_dir),
+                      only=os.path.basename(output_dir))
+  files.recover_directory(output_dir)
+  files.make_directory(temporary)
+  with errors.reported():
+    try:
+      arrays = {name: weights.value(name)
+                for name in set(kept) | {names.GLOBAL_STEP}}
+      weights_lib.write(
+          os.path.join(temporary, weights_lib.CHECKPOINT_NAME), arrays)
+      run_record.write(temporary, record)
+      size = sum(entry.stat().st_size for entry in os.scandir(temporary))
+      files.replace_directory(temporary, output_dir)
+    finally:
+      shutil.rmtree(temporary, ignore_errors=True)
+  return size

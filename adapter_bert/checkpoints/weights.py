@@ -1,0 +1,292 @@
+"""Weights: finding checkpoints, reading and writing them.
+
+A model's weights can lie in several files. A run that starts from a pre-trained
+BERT keeps only what it trains in its own checkpoints; the rest stays in the
+pre-trained file, the *base*, whose path and digest `run.json` in the output
+directory records. `Weights` puts the layers together again.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+
+from absl import logging
+import tensorflow.compat.v1 as tf
+
+from adapter_bert import names
+from adapter_bert.base import errors
+from adapter_bert.checkpoints import record as run_record
+
+CHECKPOINT_NAME = "model.ckpt"
+# What a Google checkpoint directory calls its checkpoint.
+BASE_CHECKPOINT_NAME = "bert_model.ckpt"
+
+
+# ------------------------------------------------------- files and directories
+
+
+def newest_readable(directory):
+  """The prefix of the newest complete checkpoint in a directory, or None.
+
+  That is the one which the `checkpoint` file names or, if it is not there (in
+  this directory: the file may have been copied), the one of the highest step.
+  All of it is read to see that it is complete: a kill leaves data without an
+  index or half an index, a full disk half the data.
+  """
+  prefixes = numbered(directory)[::-1]
+  try:
+    named = tf.train.latest_checkpoint(directory)
+  except ValueError as error:  # Bytes that are no text.
+    logging.warning("passing over %s: %s", os.path.join(directory, "checkpoint"),
+                    error)
+    named = None
+  if named and os.path.dirname(os.path.abspath(named)) == os.path.abspath(
+      directory):
+    prefixes = [named] + [prefix for prefix in prefixes if prefix != named]
+  for prefix in prefixes:
+    try:
+      Weights([prefix]).check()
+      return prefix
+    except errors.InputError as error:
+      logging.warning("passing over an incomplete checkpoint: %s", error)
+  return None
+
+
+def numbered(directory):
+  """The prefixes `model.ckpt-<step>` in a directory, by ascending step."""
+  steps = []
+  for path in tf.io.gfile.glob(
+      os.path.join(directory, CHECKPOINT_NAME + "-*.index")):
+    match_ = re.search(r"-(\d+)\.index$", path)
+    if match_:
+      steps.append((int(match_.group(1)), path[:-len(".index")]))
+  return [prefix for _, prefix in sorted(steps)]
+
+
+def step_of(prefix):
+  """int: the global step in a checkpoint; 0 if it has none."""
+  reader = _reader(prefix)
+  if not reader.has_tensor(names.GLOBAL_STEP):
+    return 0
+  return int(reader.get_tensor(names.GLOBAL_STEP))
+
+
+def find(path):
+  """The prefix of the checkpoint that `path` means.
+
+  Args:
+    path: str; a prefix, one of a checkpoint's files, or a directory with
+      `bert_model.ckpt` or with a run's checkpoints in it.
+
+  Raises: InputError if there is none.
+  """
+  for prefix in (path, re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path),
+                 os.path.join(path, BASE_CHECKPOINT_NAME),
+                 os.path.join(path, CHECKPOINT_NAME)):
+    if tf.io.gfile.exists(prefix + ".index"):
+      return prefix
+  if tf.io.gfile.isdir(path):
+    found = newest_readable(path)
+    if found:
+      return found
+    raise errors.InputError(
+        "%s: no checkpoint in this directory; looked for %s.index and "
+        "%s-<step>.index" % (path, BASE_CHECKPOINT_NAME, CHECKPOINT_NAME))
+  raise errors.InputError(
+      "%s: no such checkpoint (there is no %s.index); give the prefix of its "
+      "files, for example DIR/%s" % (path, path, BASE_CHECKPOINT_NAME))
+
+
+def _reader(prefix):
+  """tf.train.load_checkpoint, with a line for a file that cannot be read."""
+  with _readable(prefix):
+    return tf.train.load_checkpoint(prefix)
+
+
+@contextlib.contextmanager
+def _readable(path):
+  """Inside, TensorFlow's errors about a damaged file become an InputError."""
+  try:
+    yield
+  # A checkpoint reader raises some of its errors as Python's own.
+  except (tf.errors.OpError, ValueError, IndexError) as error:
+    raise errors.InputError(
+        "%s: cannot be read as a checkpoint: %s; is the file complete?" %
+        (path, str(error).strip().split("\n")[0])) from error
+
+
+def write(prefix, arrays):
+  """Writes {variable name: array} as a checkpoint.
+
+  The arrays are fed straight to the op that a Saver runs, so that no second
+  copy of the weights is made in variables.
+  """
+  ordered = sorted(arrays)
+  with tf.Graph().as_default():
+    tensors = [tf.placeholder(arrays[name].dtype, arrays[name].shape)
+               for name in ordered]
+    save = tf.raw_ops.SaveV2(prefix=prefix, tensor_names=ordered,
+                             shape_and_slices=[""] * len(ordered),
+                             tensors=tensors)
+    with tf.Session() as session:
+      try:
+        session.run(save, dict(zip(tensors, (arrays[n] for n in ordered))))
+      except tf.errors.OpError as error:
+        raise errors.InputError("%s: cannot be written: %s" % (
+            prefix, errors.op_reason(error))) from error
+
+
+# ------------------------------------------------------------------- weights
+
+
+class Weights(object):
+  """Named tensors in one or more checkpoint files; a later file wins.
+
+  Args:
+    prefixes: list of str, checkpoint prefixes.
+
+  Raises: InputError if one cannot be read.
+  """
+
+  def __init__(self, prefixes):
+    self.prefixes = list(prefixes)
+    self._readers = {prefix: _reader(prefix) for prefix in self.prefixes}
+    self._file_of = {}
+    self._digest = None
+    self.shapes = {}  # name -> list of ints
+    for prefix, reader in self._readers.items():
+      for name, shape in reader.get_variable_to_shape_map().items():
+        self._file_of[name] = prefix
+        self.shapes[name] = shape
+
+  @classmethod
+  def open(cls, path, base=None, force_base=False):
+    """The weights at `path`, on top of the base that they were trained on.
+
+    Args:
+      path: str, what `find` takes.
+      base: str, where the base is; None: where run.json beside the checkpoint
+        says. Ignored for a checkpoint that is complete in itself.
+      force_base: bool; take a base with another digest all the same.
+
+    Raises: InputError if a file is missing, or the base is another one.
+    """
+    prefix = find(path)
+    record = run_record.read(os.path.dirname(prefix)) or {}
+    recorded = run_record.base_of(record, prefix)
+    alone = cls([prefix])
+    if not recorded or (alone.is_whole() and
+                        not record.get("init_shared_from")):
+      return alone
+    base = find_base(recorded, base, "%s was trained on" % prefix, force_base)
+    return cls(base.prefixes + [prefix])
+
+  def __str__(self):
+    return " + ".join(self.prefixes)
+
+  def value(self, name):
+    """numpy array: the tensor of that name."""
+    prefix = self._file_of[name]
+    with _readable(prefix):
+      return self._readers[prefix].get_tensor(name)
+
+  def check(self):
+    """Reads all there is.
+
+    Raises: InputError if a file is damaged or incomplete.
+    """
+    for name in self.shapes:
+      self.value(name)
+
+  def tensor(self, name):
+    """The op that reads it when it runs; a tensor of the stored type."""
+    prefix = self._file_of[name]
+    dtype = self._readers[prefix].get_variable_to_dtype_map()[name]
+    value, = tf.raw_ops.RestoreV2(
+        prefix=prefix, tensor_names=[name], shape_and_slices=[""],
+        dtypes=[dtype])
+    value.set_shape(self.shapes[name])
+    return value
+
+  def is_on_top(self, name):
+    """Whether a name comes from the last file."""
+    return self._file_of[name] == self.prefixes[-1]
+
+  def is_overlaid(self, name):
+    """Whether a name comes from a file on top of the bottom one."""
+    return self._file_of[name] != self.prefixes[0]
+
+  def bottom_names(self):
+    """The names in the bottom file, whatever the files on top of it have."""
+    return list(self._readers[self.prefixes[0]].get_variable_to_shape_map())
+
+  def is_whole(self):
+    """Whether these are all of a BERT's variables: the table is among them."""
+    return any(n.endswith("embeddings/word_embeddings") for n in self.shapes)
+
+  def digest(self):
+    """str: SHA-256 over BERT's own variables, names, shapes and values.
+
+    The same for every file that holds the same weights, whatever else is in it.
+    Read once.
+    """
+    if not self._digest:
+      self._digest = self._digest_of(filter(names.is_pretrained, self.shapes))
+    return self._digest
+
+  def full_digest(self):
+    """str: the same over all there is."""
+    return self._digest_of(self.shapes)
+
+  def _digest_of(self, variables):
+    digest = hashlib.sha256()
+    for name in sorted(variables):
+      value = self.value(name)
+      digest.update(("%s %s %s\n" % (name, value.dtype.name,
+                                     list(value.shape))).encode("utf-8"))
+      digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def find_base(recorded, given, what, force=False):
+  """Weights of the base that was recorded.
+
+  Args:
+    recorded: dict, from `run_record.describe_base`.
+    given: str or None; where to look instead of in the recorded place.
+    what: str, who needs it, for the message.
+    force: bool; another one is taken, with a warning.
+
+  Raises: InputError if it is not there, or it is not the one recorded.
+  """
+  path = given or recorded["path"]
+  try:
+    weights = Weights.open(path)
+  except errors.InputError as error:
+    raise errors.InputError(
+        "%s the weights in %s, which cannot be used: %s; if they have moved, "
+        "give --init_checkpoint" % (what, recorded["path"], error))
+  check_base(weights, recorded, what, force)
+  return weights
+
+
+def check_base(weights, recorded, what, force=False):
+  """Compares weights with the base that was recorded.
+
+  Args:
+    weights: Weights.
+    recorded, what, force: as for `find_base`.
+
+  Raises: InputError if they are others, unless forced.
+  """
+  digest = weights.digest()
+  if digest == recorded["sha256"]:
+    return
+  if not force:
+    raise errors.InputError(
+        "%s other weights than those in %s (digest %s..., here %s...); give "
+        "--init_checkpoint=%s" % (what, weights, recorded["sha256"][:12],
+                                  digest[:12], recorded["path"]))
+  logging.warning("%s other weights than those in %s; taken all the same",
+                  what, weights)
