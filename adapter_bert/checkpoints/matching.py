@@ -20,7 +20,7 @@ import modeling
 
 
 # What a method adds to a pre-trained model: the graph's collections.
-MAY_BE_NEW = ("adapters", "prefixes", modeling.HEAD)
+MAY_BE_NEW = (modeling.ADAPTERS, modeling.PREFIXES, modeling.HEAD)
 
 
 @dataclasses.dataclass
