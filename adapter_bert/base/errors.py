@@ -7,6 +7,7 @@ Errors of any other type are bugs and keep their traceback.
 """
 
 import contextlib
+import json
 import signal
 import sys
 
@@ -53,6 +54,12 @@ def reported():
     raise InputError(where + (error.strerror or str(error))) from error
   except ValueError as error:
     raise InputError(str(error)) from error
+
+
+def shown(value):
+  """A value as a message shows it: one line of bounded length, escaped."""
+  text = repr(value) if isinstance(value, str) else json.dumps(value)
+  return text if len(text) <= 80 else text[:77] + "..."
 
 
 def op_reason(error):
