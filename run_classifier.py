@@ -31,7 +31,8 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import checkpoints
 from adapter_bert.checkpoints import record as run_record
-from adapter_bert.distributed import cluster
+from adapter_bert.distributed import heartbeats
+from adapter_bert.distributed import meeting as meeting_lib
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
 from adapter_bert.base import files
@@ -374,8 +375,8 @@ def run(config):
 def _in_common(config, setup):
   """What all processes of a run must agree in, a dict."""
   code = hashlib.sha256()
-  modules = (checkpoints, cluster, datasets, distribution, features, metrics,
-             reading, scoring, task_specs, tasks, tfrecords,
+  modules = (checkpoints, datasets, distribution, features, heartbeats,
+             meeting_lib, metrics, reading, scoring, task_specs, tasks, tfrecords,
              modeling, optimization, tokenization, training)
   for path in [__file__] + [module.__file__ for module in modules]:
     with open(path, "rb") as source:

@@ -8,7 +8,7 @@ import sys
 import pytest
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.distributed import cluster
+from adapter_bert.distributed import tf_config
 from adapter_bert.experiments import count_parameters
 from adapter_bert.distributed import devices as distribution
 from adapter_bert import test_util
@@ -23,7 +23,7 @@ ROOT = test_util.ROOT
 @pytest.mark.parametrize("method", communication.METHODS)
 def test_only_what_is_trained_is_all_reduced(method):
   config = test_util.tiny_config(hidden_dropout_prob=0.1)
-  strategy = distribution.strategy_of(cluster.place_from_tf_config(json.dumps({
+  strategy = distribution.strategy_of(tf_config.parse(json.dumps({
       "cluster": {"worker": ["localhost:1", "localhost:2"]},
       "task": {"type": "worker", "index": 0}})))
   assert strategy.num_replicas_in_sync == 2

@@ -10,7 +10,7 @@ import re
 import subprocess
 import textwrap
 
-from adapter_bert.distributed import cluster
+from adapter_bert.distributed import tf_config
 from adapter_bert import settings
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -46,7 +46,7 @@ def test_kubernetes(tmp_path):
       re.search(r"args:\n +- \|\n(.*?)\n +ports:", text, re.S).group(1))
   done = run(["sh", "-c", script], tmp_path, JOB_COMPLETION_INDEX="2")
   config, flags = done.stdout.splitlines()
-  place = cluster.place_from_tf_config(config)
+  place = tf_config.parse(config)
   assert place.address == "adapter-bert-2.adapter-bert:12345"
   # The Job's name, the Service's, its port; and the number in all its places.
   assert len(re.findall("^  name: adapter-bert$", text, re.M)) == 2
@@ -62,7 +62,7 @@ def test_slurm(tmp_path):
     done = run(["bash", script], tmp_path, SLURM_JOB_ID="1001",
                SLURM_JOB_NODELIST="node[7-8]", SLURM_PROCID=str(rank))
     config, flags = done.stdout.splitlines()
-    place = cluster.place_from_tf_config(config)
+    place = tf_config.parse(config)
     assert (place.rank, place.address) == (rank, name + ":13001")
     assert len(place.names) == 2
     check_flags(flags)

@@ -4,14 +4,13 @@
   mirrored       one process, all its GPUs, or the devices that are named
   multi_worker   several processes that TF_CONFIG names, each with its devices
 
-The training step is the same for all three. A `Group` is what training.py and
-run_classifier.py are given: the strategy, and the questions that processes ask
-each other (cluster.py), which one process alone answers itself.
+The training step is the same for all three. A `Group` is what the loop and the
+programs are given: the strategy, and the questions that processes ask each
+other (meeting.py), which one process alone answers itself.
 """
 
 import contextlib
 import dataclasses
-import json
 import os
 import re
 import socket
@@ -20,8 +19,10 @@ from typing import Any, Optional, Tuple
 from absl import logging
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.distributed import cluster as cluster_lib
 from adapter_bert.base import errors
+from adapter_bert.base import files
+from adapter_bert.distributed import meeting as meeting_lib
+from adapter_bert.distributed import tf_config
 
 ONE_DEVICE, MIRRORED, MULTI_WORKER = "one_device", "mirrored", "multi_worker"
 DISTRIBUTIONS = (ONE_DEVICE, MIRRORED, MULTI_WORKER)
@@ -38,23 +39,23 @@ class Group(object):
   local: tf.distribute.Strategy over this process's own devices.
   num_cpus: int, logical CPU devices.
   gpus: the numbers of the GPUs that may be used; None: all.
-  cluster: cluster.Cluster of the processes, or None.
+  meeting: meeting.Meeting of the processes, or None.
   target: str, what training sessions connect to.
   """
   strategy: Any
   local: Any
   num_cpus: int = 1
   gpus: Optional[Tuple[int, ...]] = None
-  cluster: Any = None
+  meeting: Any = None
   target: str = ""
 
   @property
   def num_workers(self):
-    return self.cluster.size if self.cluster else 1
+    return self.meeting.size if self.meeting else 1
 
   @property
   def rank(self):
-    return self.cluster.place.rank if self.cluster else 0
+    return self.meeting.place.rank if self.meeting else 0
 
   @property
   def is_chief(self):
@@ -68,7 +69,7 @@ class Group(object):
 
   def alone(self):
     """The Group of this process's own devices, without the other processes."""
-    return dataclasses.replace(self, strategy=self.local, cluster=None,
+    return dataclasses.replace(self, strategy=self.local, meeting=None,
                                target="")
 
   def configured(self, config):
@@ -81,25 +82,25 @@ class Group(object):
       result.gpu_options.visible_device_list = ",".join(map(str, self.gpus))
       if not self.gpus:
         result.device_count["GPU"] = 0
-    if self.cluster and self.target:
+    if self.meeting and self.target:
       result = self.strategy.update_config_proto(result)
     return result
 
-  # The questions; see cluster.Cluster.
+  # The questions; see meeting.Meeting.
 
   def decide(self, what, value_fn):
-    return self.cluster.decide(what, value_fn) if self.cluster else value_fn()
+    return self.meeting.decide(what, value_fn) if self.meeting else value_fn()
 
   def barrier(self, what):
-    if self.cluster:
-      self.cluster.barrier(what)
+    if self.meeting:
+      self.meeting.barrier(what)
 
   def same(self, values):
-    if self.cluster:
-      self.cluster.same(values)
+    if self.meeting:
+      self.meeting.same(values)
 
   def gather(self, arrays):
-    return self.cluster.gather(arrays) if self.cluster else [arrays]
+    return self.meeting.gather(arrays) if self.meeting else [arrays]
 
   def shared_path(self, directory, path_fn, suffix=""):
     """The chief's `path_fn()`, a path in `directory`, as it is called here.
@@ -121,7 +122,7 @@ class Group(object):
     name = self.decide("path", relative)
     path = name and os.path.join(directory, name)
     if path and not self.is_chief:
-      self.cluster.wait_for_file(path + suffix)
+      self.meeting.wait_for_file(path + suffix)
     return path
 
   @contextlib.contextmanager
@@ -132,9 +133,9 @@ class Group(object):
     except (tf.errors.UnavailableError, tf.errors.AbortedError,
             tf.errors.CancelledError, tf.errors.InternalError,
             tf.errors.FailedPreconditionError) as error:
-      if not self.cluster:
+      if not self.meeting:
         raise
-      self.cluster.wait_to_be_stopped(error)
+      self.meeting.signs.stop_for(error)
 
 
 # ---------------------------------------------------------------- the devices
@@ -167,14 +168,14 @@ def mirrored(devices=None):
   return Group(strategy, strategy, num_cpus=_num_cpus(devices))
 
 
-def multi_worker(cluster, devices=None):
+def multi_worker(meeting, devices=None):
   """The Group of several processes, each with its GPUs or else its CPU.
 
   The processes must have met: this starts TensorFlow's server and returns when
   all of them have one.
 
   Args:
-    cluster: cluster.Cluster.
+    meeting: meeting.Meeting.
     devices: str; as for `mirrored`, but one CPU device at most.
 
   Raises: InputError if there is no such device, or the port is taken.
@@ -186,24 +187,24 @@ def multi_worker(cluster, devices=None):
         "devices is %s, but with multi_worker each process has one CPU device; "
         "start more processes" % ",".join(devices))
   gpus = [int(name[4:]) for name in devices if name.startswith("gpu")]
-  cluster.same({"devices of each process": len(devices),
+  meeting.same({"devices of each process": len(devices),
                 "kind of devices": devices[0][:3]})
-  strategy = strategy_of(cluster.place, len(gpus))
+  strategy = strategy_of(meeting.place, len(gpus))
   # Their numbers count among those that are visible.
   local = (tf.distribute.MirroredStrategy(
       ["/gpu:%d" % i for i in range(len(gpus))]) if len(gpus) > 1 else
            tf.distribute.get_strategy())
   group = Group(strategy, local, gpus=tuple(gpus) if named else None,
-                cluster=cluster, target="-")
+                meeting=meeting, target="-")
   return dataclasses.replace(
-      group, target=_server(cluster.place, group.configured(tf.ConfigProto())))
+      group, target=_server(meeting.place, group.configured(tf.ConfigProto())))
 
 
 def strategy_of(place, num_gpus=0):
   """The tf.distribute.Strategy over all processes.
 
   Args:
-    place: cluster.Place.
+    place: tf_config.Place.
     num_gpus: int, those that each process uses; 0: its CPU.
   """
   return tf.distribute.experimental.MultiWorkerMirroredStrategy(
@@ -232,6 +233,15 @@ def _server(place, config):
   """Starts this process's tf.distribute.Server; returns its target."""
   port = int(place.address.rpartition(":")[2])
   _avoid_proxy(place)
+  if place.is_chief:
+    # TensorFlow has no setting for it: it binds the port of the address, and
+    # never its host (2.21: "localhost:12345" listens on *:12345).
+    logging.warning(
+        "the ports of this run (%s) are open on every network interface of "
+        "their machines, and ask for no password: whoever reaches one reads and "
+        "writes files as the user of its process. Let nobody but the run's "
+        "processes reach them; docs/distributed.md says how",
+        ", ".join(place.address_of(name) for name in place.names))
   try:
     with socket.socket() as probe:
       probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -295,7 +305,7 @@ def check(distribution, start_timeout, heartbeat_timeout):
     if not seconds >= 1:
       raise errors.InputError("%s is %g; it must be at least 1 second" %
                               (name, seconds))
-  size = _cluster_size(os.environ.get("TF_CONFIG"))
+  size = tf_config.count_processes(os.environ.get("TF_CONFIG"))
   if distribution != MULTI_WORKER and size > 1:
     raise errors.InputError(
         "TF_CONFIG names %d processes, and with distribution=%s each of them "
@@ -304,16 +314,8 @@ def check(distribution, start_timeout, heartbeat_timeout):
         (size, distribution))
 
 
-def _cluster_size(tf_config):
-  """How many processes the text of a TF_CONFIG names, whatever else it is."""
-  try:
-    return sum(map(len, json.loads(tf_config)["cluster"].values()))
-  except (AttributeError, KeyError, TypeError, ValueError):
-    return 0
-
-
 def joined(distribution, output_dir, start_timeout=600, lost_after=30):
-  """A context with the run's cluster.Cluster; with None for a single process.
+  """A context with the run's meeting.Meeting; with None for a single process.
 
   In it the other processes see what this one fails with.
 
@@ -327,32 +329,36 @@ def joined(distribution, output_dir, start_timeout=600, lost_after=30):
   """
   check(distribution, start_timeout, lost_after)
   if distribution == MULTI_WORKER:
-    return cluster_lib.Cluster(
-        cluster_lib.place_from_tf_config(os.environ.get("TF_CONFIG")),
-        output_dir, start_timeout, lost_after)
+    if files.has_scheme(output_dir):
+      raise errors.InputError(
+          "output_dir is %s, and distribution=multi_worker needs a directory "
+          "that all processes share as a file system" % output_dir)
+    return meeting_lib.Meeting(
+        tf_config.parse(os.environ.get("TF_CONFIG")), output_dir,
+        start_timeout, lost_after)
   if os.environ.get("TF_CONFIG"):
     logging.warning("TF_CONFIG is set, but distribution=%s does not use it; "
                     "multi_worker does", distribution)
   return contextlib.nullcontext()
 
 
-def group_of(distribution, cluster=None, devices=None, facts=None):
+def group_of(distribution, meeting=None, devices=None, facts=None):
   """The Group of a run, once all of its processes are there.
 
   Args:
     distribution: one of DISTRIBUTIONS.
-    cluster: what `joined` gave.
+    meeting: what `joined` gave.
     devices: str or None, see `mirrored`.
     facts: dict, what all processes must have in common.
 
   Raises: InputError.
   """
-  if cluster is None:
+  if meeting is None:
     return {ONE_DEVICE: one_device, MIRRORED: mirrored}[distribution](devices)
-  cluster.meet()
-  cluster.same(dict(facts or {}, **{
-      "the cluster in TF_CONFIG": cluster.place.addresses}))
-  group = multi_worker(cluster, devices)
+  meeting.meet()
+  meeting.same(dict(facts or {}, **{
+      "the cluster in TF_CONFIG": meeting.place.addresses}))
+  group = multi_worker(meeting, devices)
   group.barrier("all have a server")
-  cluster.reach_all()
+  meeting.reach_all()
   return group

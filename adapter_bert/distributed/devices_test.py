@@ -17,7 +17,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import checkpoints
-from adapter_bert.distributed import cluster
+from adapter_bert.distributed import tf_config
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
 from adapter_bert.distributed import launch_local
@@ -152,6 +152,7 @@ def test_workers_are_like_one_device(files, one, tmp_path, count, compiled):
       *still(files, tmp_path, compile_chains=compiled))
   for index in range(count):
     assert "[worker %d] " % index in stderr
+  assert stderr.count("are open on every network interface") == 1
   assert "24 steps of 5 on %d device(s)" % count in stderr
   assert_like_one_device(str(tmp_path), one)
   # The chief alone has written, and nothing is left of what was exchanged.
@@ -212,7 +213,7 @@ def test_the_others_of_a_cluster_would_do_the_same(files, tmp_path, monkeypatch,
 
 
 def test_grpc_goes_past_the_proxy_of_the_web(monkeypatch):
-  place = cluster.Place({"chief": ("a:1",), "worker": ("[::1]:2", "a:3")},
+  place = tf_config.Place({"chief": ("a:1",), "worker": ("[::1]:2", "a:3")},
                         "worker", 0)
   monkeypatch.setenv("no_grpc_proxy", "")  # so that it is put back
   monkeypatch.delenv("grpc_proxy", raising=False)
@@ -327,10 +328,10 @@ def test_workers_end_with_a_launcher_that_is_killed(tmp_path):
     server.settimeout(60)
     process = launch(
         "sys.path.insert(0, %r)\nimport socket\n"
-        "from adapter_bert.distributed import cluster\n"
-        "place = cluster.place_from_tf_config(os.environ['TF_CONFIG'])\n"
+        "from adapter_bert.distributed import meeting, tf_config\n"
+        "place = tf_config.parse(os.environ['TF_CONFIG'])\n"
         "line = socket.create_connection(('localhost', %d))\n"
-        "with cluster.Cluster(place, %r, 60, 15) as c:\n"
+        "with meeting.Meeting(place, %r, 60, 15) as c:\n"
         "  c.meet()\n"
         "  line.sendall(b'.')\n"
         "  time.sleep(1000)\n" % (ROOT, server.getsockname()[1],
@@ -447,11 +448,11 @@ def assert_goes_on_to_the_same_end(pair, undisturbed, **changes):
     np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-def error_of(process):
-  """The one line that a process ended with, within a minute."""
+def error_of(process, seconds=60):
+  """The one line that a process ended with, within so many seconds."""
   began = time.monotonic()
   stderr = finished(process, 1)
-  assert time.monotonic() - began < 60
+  assert time.monotonic() - began < seconds
   lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
   assert len(lines) == 1, stderr[-3000:]
   return lines[0]
@@ -466,9 +467,44 @@ def test_one_is_killed(pair, undisturbed, victim, while_saving):
   if while_saving:
     wait_for(pair.is_saving)
   both[victim].send_signal(signal.SIGKILL)
-  line = error_of(both[1 - victim])
-  assert "worker %d" % victim in line and "is lost" in line
+  # TensorFlow reports it; the signs of life take HEARTBEAT seconds.
+  line = error_of(both[1 - victim], 5)
+  assert line.startswith(
+      "error: worker %d: worker %d (process %d on %s) is lost: the connection to "
+      "it broke, and at localhost:%d it cannot be reached (Connection refused); "
+      "start all" % (1 - victim, victim, both[victim].pid, socket.gethostname(),
+                     pair.ports[victim])), line
   assert not pair.has_step(100)
+  assert_goes_on_to_the_same_end(pair, undisturbed)
+
+
+@pytest.mark.slow
+def test_one_that_is_frozen_is_missed(pair):
+  """TensorFlow sees nothing of it: the signs of life do."""
+  both = pair.start_both()
+  wait_for(lambda: pair.has_step(20))
+  both[1].send_signal(signal.SIGSTOP)
+  line = error_of(both[0])
+  assert "worker 1 (process %d" % both[1].pid in line
+  assert "is lost: no sign of it for %d s" % HEARTBEAT in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signalled,number", [(0, signal.SIGINT),
+                                              (1, signal.SIGTERM)])
+def test_a_signal_to_one_stops_all_after_the_same_step(
+    pair, undisturbed, signalled, number):
+  # Between two checkpoints of the schedule, as far as that can be hit.
+  both = pair.start_both(save_checkpoints_steps=50)
+  wait_for(lambda: pair.has_step(50))
+  both[signalled].send_signal(number)
+  ends = [finished(process, 128 + number).splitlines()[-1] for process in both]
+  assert ends[0] == ends[1]
+  step = int(re.fullmatch(
+      r"stopped by %s after step (\d+) of 100, which is saved; the same command "
+      r"goes on from there" % number.name, ends[0]).group(1))
+  assert max(checkpoint_step(path) for path in glob.glob(os.path.join(
+      pair.output_dir, "model.ckpt-*.index"))) == step
   assert_goes_on_to_the_same_end(pair, undisturbed)
 
 

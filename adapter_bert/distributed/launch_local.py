@@ -5,10 +5,14 @@
 
 What follows -- are flags of run_classifier.py. Each process gets its TF_CONFIG
 and --distribution=multi_worker; worker 0 is in charge. Every line that a
-process prints is prefixed with its name. SIGINT and SIGTERM are passed on. When
-one fails, the others are given --grace seconds to stop by themselves, which
-they do, and the exit status is that of the first to fail. Should this program be
-killed, they stop as well.
+process prints is prefixed with its name. SIGINT and SIGTERM are passed on, and
+the processes save what they have done. When one fails, or a signal came, the
+others are given --grace seconds to stop by themselves, which they do, and the
+exit status is that of the first to fail. Should this program be killed, they
+stop as well.
+
+The processes' ports are open to other machines, too: TensorFlow listens on every
+network interface whatever the address (docs/distributed.md).
 """
 
 import contextlib
@@ -25,8 +29,8 @@ import time
 from absl import flags
 from absl import logging
 
-from adapter_bert.distributed import cluster
 from adapter_bert.base import errors
+from adapter_bert.distributed import heartbeats
 
 FLAGS = flags.FLAGS
 
@@ -42,8 +46,8 @@ def define_flags():
   flags.DEFINE_boolean("split_cores", True,
                        "Give each process cores of its own, if there are "
                        "enough: processes that all use all cores are slower.")
-  flags.DEFINE_float("grace", 60, "After a failure, the seconds that the other "
-                                  "processes get to stop by themselves.")
+  flags.DEFINE_float("grace", 60, "After a failure or a signal, the seconds that "
+                                  "the processes get to stop by themselves.")
 
 
 def free_ports(count):
@@ -99,7 +103,7 @@ class Launcher(object):
       # once.
       process = subprocess.Popen(
           self._command, env=dict(os.environ, TF_CONFIG=json.dumps(config),
-                                  **{cluster.LIFELINE: "1"}),
+                                  **{heartbeats.LIFELINE: "1"}),
           stdin=subprocess.PIPE, stdout=subprocess.PIPE,
           stderr=subprocess.PIPE, start_new_session=True)
       if self._shares:
@@ -113,11 +117,15 @@ class Launcher(object):
         self._threads.append(thread)
 
   def pass_on(self, number):
-    """Sends a signal to all; those that do not end by it are killed."""
+    """Sends a signal to all; those that do not end by it are killed.
+
+    They have the grace for a last checkpoint; after a second signal, less.
+    """
     for process in self._running.values():
       process.send_signal(number)
+    self._deadline = time.monotonic() + (
+        _SECONDS_TO_END if self._status else self._grace)
     self._status = self._status or 128 + number
-    self._deadline = time.monotonic() + _SECONDS_TO_END
 
   def wait(self):
     """Returns the exit status: 0 if all have ended with it."""
