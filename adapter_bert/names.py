@@ -3,8 +3,9 @@
 Every model here names its variables alike: what a layer has lies in a scope
 `layer_<number>` ("bert/encoder/layer_3/output/dense/kernel"; BART and T5 have
 those of encoder and decoder), or in `layer_shared` where the layers share their
-weights. In it, the scopes `adapters` hold the adapters and `prefixes` the keys
-and values of prefix tuning. This is the one place that knows; who wants to know
+weights. In it, the scopes `adapters` hold the adapters. The keys and values of
+prefix tuning are in one scope `prefix` for each kind of attention of the model
+("bert/prefix/embeddings"; BART and T5 have three). This is the one place that knows; who wants to know
 what a *method* trains asks tuning.py, which goes by the graph's collections.
 """
 
@@ -22,7 +23,7 @@ NO_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
 
 _SLOT = re.compile("/(%s)$" % "|".join(SLOTS))
 _ADAPTER = re.compile("(^|/)adapters(_[0-9]+)?/")
-_PREFIX = re.compile("(^|/)prefixes(_[0-9]+)?/")
+_PREFIX = re.compile(r"((?:^|.*/)(?:\w+_)?prefix)/(embeddings|dense_\d/)")
 _LAYER_NORM = re.compile("(^|/)(LayerNorm|layer_norm)(_[0-9]+)?/")
 _POOLER = re.compile("(^|/)pooler/")
 _EMBEDDINGS = re.compile("(^|/)embeddings/")
@@ -59,7 +60,13 @@ def is_adapter(name):
 
 
 def is_prefix(name):
-  return _PREFIX.search(name) is not None
+  return prefix_scope(name) is not None
+
+
+def prefix_scope(name):
+  """The scope of the prefix that a variable is of, as "bert/prefix", or None."""
+  found = _PREFIX.match(name)
+  return found and found.group(1)
 
 
 def is_layer_norm(name):

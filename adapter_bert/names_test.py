@@ -62,7 +62,7 @@ def test_slots_and_what_pretraining_left():
     assert not names.is_model_variable(name) and not names.is_pretrained(name)
   for name in ("output_weights", "output_bias", "cls/predictions/output_bias",
                "bert/encoder/layer_0/output/adapters_1/up/kernel",
-               "bert/encoder/layer_0/prefixes/key"):
+               "bert/prefix/embeddings"):
     assert names.is_model_variable(name) and not names.is_pretrained(name)
 
 

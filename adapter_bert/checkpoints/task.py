@@ -10,6 +10,7 @@ import shutil
 from adapter_bert import names
 from adapter_bert.base import errors
 from adapter_bert.base import files
+from adapter_bert.checkpoints import prefixes
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.checkpoints import weights as weights_lib
 
@@ -17,7 +18,8 @@ from adapter_bert.checkpoints import weights as weights_lib
 def write(output_dir, run_dir, facts=None):
   """Writes a run's task checkpoint: what it trained, without Adam's slots.
 
-  The directory is there whole or not at all.
+  Prefixes are stored without the MLP that they were trained with. The directory
+  is there whole or not at all.
 
   Args:
     output_dir: str, the directory to write; a task checkpoint there is
@@ -39,8 +41,8 @@ def write(output_dir, run_dir, facts=None):
   files.make_directory(temporary)
   with errors.reported():
     try:
-      arrays = {name: weights.value(name)
-                for name in set(kept) | {names.GLOBAL_STEP}}
+      arrays = prefixes.folded({name: weights.value(name) for name in
+                                set(kept) | {names.GLOBAL_STEP}})
       weights_lib.write(
           os.path.join(temporary, weights_lib.CHECKPOINT_NAME), arrays)
       run_record.write(temporary, record)
