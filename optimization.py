@@ -10,12 +10,12 @@ import re
 
 import tensorflow.compat.v1 as tf
 
+from adapter_bert import names
 from adapter_bert.tuning import Tuning
 import modeling
 
 CLIP_NORM = 1.0
 WEIGHT_DECAY_RATE = 0.01
-NO_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
 # What the error of a step says whose gradients have an infinity or a NaN, or
 # are so large that their norm has.
 NOT_FINITE = "the norm of the gradients is not finite"
@@ -75,7 +75,7 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu,
                                      num_warmup_steps),
       weight_decay_rate=WEIGHT_DECAY_RATE,
       adapter_weight_decay_rate=WEIGHT_DECAY_RATE,
-      exclude_from_weight_decay=NO_WEIGHT_DECAY)
+      exclude_from_weight_decay=names.NO_WEIGHT_DECAY)
   gradients = clipped_gradients(loss, tvars)
   # Already summed: adding them up again would multiply them.
   return optimizer.apply_gradients(
@@ -171,8 +171,8 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
 
   def _create_slots(self, var_list):
     for variable in var_list:
-      self._zeros_slot(variable, "m", "adam_m")
-      self._zeros_slot(variable, "v", "adam_v")
+      self._zeros_slot(variable, "m", names.SLOTS[0])
+      self._zeros_slot(variable, "v", names.SLOTS[1])
 
   def _adam_arguments(self, variable, grad):
     # The kernel scales the rate by sqrt(1 - beta2_power) / (1 - beta1_power):

@@ -6,10 +6,10 @@ Training, counting, checkpoints and exports ask it; nothing else decides.
 """
 
 import collections
-import re
 
 import tensorflow.compat.v1 as tf
 
+from adapter_bert import names
 from modeling import ADAPTERS, HEAD, LAYER_NORM, PREFIXES
 
 _TOP_N_OF_SHARED = ("top_n cannot tune the top layers of a model whose layers "
@@ -102,12 +102,12 @@ class Tuning(object):
       return True
     if self.first_layer is None:
       return False
-    if re.search("(^|/)encoder/layer_shared/", name):
+    layer = names.layer_of(name)
+    if layer is None:
+      return names.is_pooler(name)
+    if layer.id == names.SHARED:
       raise ValueError(_TOP_N_OF_SHARED % name)
-    layer = re.search(r"(^|/)encoder/layer_(\d+)/", name)
-    if layer:
-      return int(layer.group(2)) >= self.first_layer
-    return re.search("(^|/)pooler/", name) is not None
+    return int(layer.id) >= self.first_layer
 
   def variables(self, graph=None):
     """The trained ones of the graph's trainable variables, in their order.

@@ -89,11 +89,17 @@ def match_shapes(shapes, may_be_new, weights, config, init_shared_from=None):
           "from bert_config_file and adapter_size" %
           (weights, differing[0], weights.shapes[differing[0]], shape))
     elif len(present) == len(wanted):
+      _check_floats(present, weights)
       loaded[name] = wanted
     elif name in may_be_new or names.is_adapter(name):
       new.append(name)
     else:
       missing.append(name)
+  if missing and all(map(names.is_pooler, missing)) and not any(
+      map(names.is_pooler, weights.shapes)):
+    raise errors.InputError(
+        "%s: has no pooler (%s), and the classifier reads what it gives; train "
+        "a new one with --fresh_pooler" % (weights, ", ".join(missing)))
   if missing:
     raise errors.InputError(
         "%s: lacks %d of the model's variables, the first of them %s; is it a "
@@ -101,6 +107,14 @@ def match_shapes(shapes, may_be_new, weights, config, init_shared_from=None):
         (weights, len(missing), missing[0]))
   used = set(n for starts in loaded.values() for n in starts)
   return Match(loaded, new, sorted(set(weights.shapes) - used))
+
+
+def _check_floats(present, weights):
+  for name in present:
+    if not weights.is_float(name):
+      raise errors.InputError(
+          "%s: its %s has whole numbers, and the model's has floating point "
+          "numbers; the checkpoint is of something else" % (weights, name))
 
 
 def _refuse_google_albert(weights):

@@ -4,6 +4,9 @@ A model's weights can lie in several files. A run that starts from a pre-trained
 BERT keeps only what it trains in its own checkpoints; the rest stays in the
 pre-trained file, the *base*, whose path and digest `run.json` in the output
 directory records. `Weights` puts the layers together again.
+
+A file is a TensorFlow checkpoint, named by its prefix, or a directory as
+Hugging Face saves a BERT, which is read under our names.
 """
 
 import contextlib
@@ -16,11 +19,19 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import names
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.checkpoints import record as run_record
+from adapter_bert.checkpoints.foreign import hf_bert
+from adapter_bert.checkpoints.foreign import tables
 
 CHECKPOINT_NAME = "model.ckpt"
 # What a Google checkpoint directory calls its checkpoint.
 BASE_CHECKPOINT_NAME = "bert_model.ckpt"
+# A warning about a model, see Weights.has_untrained_pooler.
+UNTRAINED_POOLER = (
+    "%s: the pooler's bias is exactly 0: it was never trained, and the outputs "
+    "that a classifier reads go through it; --fresh_pooler trains a new one "
+    "with the head")
 
 
 # ------------------------------------------------------- files and directories
@@ -66,6 +77,8 @@ def numbered(directory):
 
 def step_of(prefix):
   """int: the global step in a checkpoint; 0 if it has none."""
+  if hf_bert.is_dir(prefix):
+    return 0
   reader = _reader(prefix)
   if not reader.has_tensor(names.GLOBAL_STEP):
     return 0
@@ -77,22 +90,31 @@ def find(path):
 
   Args:
     path: str; a prefix, one of a checkpoint's files, or a directory with
-      `bert_model.ckpt` or with a run's checkpoints in it.
+      `bert_model.ckpt`, with a run's checkpoints or with any one *.ckpt.index
+      in it; or one as Hugging Face saves it, which is its own "prefix".
 
-  Raises: InputError if there is none.
+  Raises: InputError if there is none, or several.
   """
   for prefix in (path, re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path),
                  os.path.join(path, BASE_CHECKPOINT_NAME),
                  os.path.join(path, CHECKPOINT_NAME)):
     if tf.io.gfile.exists(prefix + ".index"):
       return prefix
+  if hf_bert.is_dir(path):
+    return path
   if tf.io.gfile.isdir(path):
     found = newest_readable(path)
     if found:
       return found
+    others = sorted(tf.io.gfile.glob(os.path.join(path, "*.ckpt.index")))
+    if len(others) == 1:
+      return others[0][:-len(".index")]
     raise errors.InputError(
-        "%s: no checkpoint in this directory; looked for %s.index and "
-        "%s-<step>.index" % (path, BASE_CHECKPOINT_NAME, CHECKPOINT_NAME))
+        "%s: no checkpoint in this directory; looked for %s.index, "
+        "%s-<step>.index and one *.ckpt.index%s" %
+        (path, BASE_CHECKPOINT_NAME, CHECKPOINT_NAME,
+         "; there are %s" % ", ".join(map(os.path.basename, others))
+         if others else ""))
   raise errors.InputError(
       "%s: no such checkpoint (there is no %s.index); give the prefix of its "
       "files, for example DIR/%s" % (path, path, BASE_CHECKPOINT_NAME))
@@ -140,28 +162,108 @@ def write(prefix, arrays):
 # ------------------------------------------------------------------- weights
 
 
-class Weights(object):
-  """Named tensors in one or more checkpoint files; a later file wins.
+class _Checkpoint(object):
+  """The tensors of a TensorFlow checkpoint.
 
   Args:
-    prefixes: list of str, checkpoint prefixes.
+    prefix: str.
+
+  Raises: InputError if it cannot be read, or is not a model's.
+  """
+
+  def __init__(self, prefix):
+    self.prefix = prefix
+    self._reader = _reader(prefix)
+    self.shapes = self._reader.get_variable_to_shape_map()
+    self._dtypes = self._reader.get_variable_to_dtype_map()
+    for name in sorted(self.shapes):
+      if names.is_object_based(name):
+        raise errors.InputError(
+            "%s: was written by tf.train.Checkpoint or Keras, which names its "
+            "tensors by objects (%s); here a checkpoint has the names of "
+            "variables, as tf.compat.v1.train.Saver writes it" % (prefix, name))
+    for name, dtype in sorted(self._dtypes.items()):
+      if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
+        raise errors.InputError(
+            "%s: its tensor %s is of type %s; the checkpoint of a model has "
+            "numbers only" % (prefix, name, dtype.name))
+
+  def is_float(self, name):
+    return self._dtypes[name].is_floating
+
+  def value(self, name):
+    with _readable(self.prefix):
+      return self._reader.get_tensor(name)
+
+  def tensor(self, name):
+    value, = tf.raw_ops.RestoreV2(
+        prefix=self.prefix, tensor_names=[name], shape_and_slices=[""],
+        dtypes=[self._dtypes[name]])
+    return value
+
+
+class _HuggingFace(object):
+  """The tensors of a Hugging Face directory, under our names.
+
+  Args:
+    directory: str.
+    head_rows: None, or list of int, the rows of its classifier that are the
+      head; see hf_bert.head_rows.
+
+  Raises: InputError if it cannot be read.
+  """
+
+  def __init__(self, directory, head_rows=None):
+    self.prefix = directory
+    self._tensors = hf_bert.open_dir(directory)
+    if head_rows is not None:
+      head = tables.as_tensors(hf_bert.read_head(directory, head_rows))
+      self._tensors.tensors.update(head.tensors)
+    self.shapes = {name: list(self._tensors.shape(name))
+                   for name in self._tensors}
+
+  def is_float(self, name):
+    del name  # They are read as float32.
+    return True
+
+  def value(self, name):
+    return self._tensors[name]
+
+  def tensor(self, name):
+    # Read when the op runs, by this process: in a graph the arrays would be
+    # constants, in memory for as long as it lives.
+    return tf.numpy_function(lambda: self._tensors[name], [], tf.float32)
+
+
+class Weights(object):
+  """Named tensors in one or more files; a later file wins.
+
+  Args:
+    prefixes: list of str, checkpoint prefixes or Hugging Face directories.
+    head_rows: see _HuggingFace.
+
+  Attributes:
+    prefixes: as given.
+    shapes: dict of name -> list of ints.
 
   Raises: InputError if one cannot be read.
   """
 
-  def __init__(self, prefixes):
-    self.prefixes = list(prefixes)
-    self._readers = {prefix: _reader(prefix) for prefix in self.prefixes}
-    self._file_of = {}
+  def __init__(self, prefixes, head_rows=None):
+    self._files = []
     self._digest = None
-    self.shapes = {}  # name -> list of ints
-    for prefix, reader in self._readers.items():
-      for name, shape in reader.get_variable_to_shape_map().items():
-        self._file_of[name] = prefix
-        self.shapes[name] = shape
+    self._set([_HuggingFace(prefix, head_rows) if hf_bert.is_dir(prefix) else
+               _Checkpoint(prefix) for prefix in prefixes])
+
+  def _set(self, opened):
+    self._files = opened
+    self.prefixes = [file.prefix for file in opened]
+    self._file_of = {name: file for file in opened for name in file.shapes}
+    self.shapes = {name: list(file.shapes[name])
+                   for name, file in self._file_of.items()}
 
   @classmethod
-  def open(cls, path, base=None, force_base=False):
+  def open(cls, path, base=None, force_base=False, head_rows=None):
     """The weights at `path`, on top of the base that they were trained on.
 
     Args:
@@ -169,27 +271,46 @@ class Weights(object):
       base: str, where the base is; None: where run.json beside the checkpoint
         says. Ignored for a checkpoint that is complete in itself.
       force_base: bool; take a base with another digest all the same.
+      head_rows: see _HuggingFace.
 
     Raises: InputError if a file is missing, or the base is another one.
     """
     prefix = find(path)
+    if hf_bert.is_dir(prefix):
+      return cls([prefix], head_rows)
     record = run_record.read(os.path.dirname(prefix)) or {}
     recorded = run_record.base_of(record, prefix)
     alone = cls([prefix])
     if not recorded or (alone.is_whole() and
                         not record.get("init_shared_from")):
       return alone
-    base = find_base(recorded, base, "%s was trained on" % prefix, force_base)
-    return cls(base.prefixes + [prefix])
+    return find_base(recorded, base, "%s was trained on" % prefix,
+                     force_base).with_top(prefix)
+
+  def with_top(self, prefix):
+    """These Weights with one more checkpoint on top of them."""
+    both = Weights([prefix])
+    both._set(self._files + both._files)  # pylint: disable=protected-access
+    return both
+
+  def without(self, is_hidden):
+    """These Weights without the names of which `is_hidden(name)` is true.
+
+    The digest is still that of all of them.
+    """
+    rest = Weights([])
+    rest._set(self._files)  # pylint: disable=protected-access
+    rest._digest = self.digest()  # pylint: disable=protected-access
+    rest.shapes = {name: shape for name, shape in self.shapes.items()
+                   if not is_hidden(name)}
+    return rest
 
   def __str__(self):
     return " + ".join(self.prefixes)
 
   def value(self, name):
     """numpy array: the tensor of that name."""
-    prefix = self._file_of[name]
-    with _readable(prefix):
-      return self._readers[prefix].get_tensor(name)
+    return self._file_of[name].value(name)
 
   def check(self):
     """Reads all there is.
@@ -201,25 +322,34 @@ class Weights(object):
 
   def tensor(self, name):
     """The op that reads it when it runs; a tensor of the stored type."""
-    prefix = self._file_of[name]
-    dtype = self._readers[prefix].get_variable_to_dtype_map()[name]
-    value, = tf.raw_ops.RestoreV2(
-        prefix=prefix, tensor_names=[name], shape_and_slices=[""],
-        dtypes=[dtype])
+    value = self._file_of[name].tensor(name)
     value.set_shape(self.shapes[name])
     return value
 
+  def is_float(self, name):
+    """Whether the tensor of that name has floating point numbers."""
+    return self._file_of[name].is_float(name)
+
   def is_on_top(self, name):
     """Whether a name comes from the last file."""
-    return self._file_of[name] == self.prefixes[-1]
+    return self._file_of[name] is self._files[-1]
 
   def is_overlaid(self, name):
     """Whether a name comes from a file on top of the bottom one."""
-    return self._file_of[name] != self.prefixes[0]
+    return self._file_of[name] is not self._files[0]
 
   def bottom_names(self):
     """The names in the bottom file, whatever the files on top of it have."""
-    return list(self._readers[self.prefixes[0]].get_variable_to_shape_map())
+    return list(self._files[0].shapes)
+
+  def has_untrained_pooler(self):
+    """Whether the pooler looks as if it had never been trained.
+
+    A new one starts with a bias of 0, which no training leaves exactly there;
+    saving the encoder of an MLM model gives it such a pooler.
+    """
+    return any(names.is_pooler(name) and name.endswith("/bias") and
+               not self.value(name).any() for name in self.shapes)
 
   def is_whole(self):
     """Whether these are all of a BERT's variables: the table is among them."""
@@ -261,8 +391,14 @@ def find_base(recorded, given, what, force=False):
   Raises: InputError if it is not there, or it is not the one recorded.
   """
   path = given or recorded["path"]
+  if not given and files.has_scheme(path):
+    # run.json may be a stranger's, who would have this machine call him.
+    raise errors.InputError(
+        "%s the weights in %s, and no network path is opened because a file "
+        "says so; give --init_checkpoint=%s if you trust it" %
+        (what, path, path))
   try:
-    weights = Weights.open(path)
+    weights = Weights.open(path, head_rows=recorded.get("head"))
   except errors.InputError as error:
     raise errors.InputError(
         "%s the weights in %s, which cannot be used: %s; if they have moved, "

@@ -162,3 +162,66 @@ def test_a_base_that_moved_or_changed(base, tmp_path):
   with pytest.raises(errors.InputError, match="digest"):
     weights_lib.Weights.open(directory, base=changed)
   assert weights_lib.Weights.open(directory, base=changed, force_base=True)
+
+
+# --------------------------------------------- files that are not a model's
+
+
+def test_an_object_based_checkpoint_is_one_line(tmp_path):
+  prefix = str(tmp_path / "keras.ckpt")
+  weights_lib.write(prefix, {
+      "model/layer/kernel/.ATTRIBUTES/VARIABLE_VALUE": np.zeros(2, np.float32)})
+  with pytest.raises(errors.InputError) as raised:
+    weights_lib.Weights([prefix])
+  assert "tf.train.Checkpoint or Keras" in str(raised.value)
+  assert "\n" not in str(raised.value)
+
+
+def test_tensors_that_are_no_numbers(base, tmp_path):
+  prefix = str(tmp_path / "text.ckpt")
+  weights_lib.write(prefix, dict(ARRAYS, note=np.array(b"hello", object)))
+  with pytest.raises(errors.InputError, match="note is of type string; the"):
+    weights_lib.Weights([prefix])
+  weights_lib.write(prefix, dict(ARRAYS, count=np.int32(3)))
+  assert not weights_lib.Weights([prefix]).is_float("count")
+  assert weights_lib.Weights([base[0]]).is_float("bert/pooler/dense/bias")
+
+
+def test_any_one_checkpoint_in_a_directory(tmp_path):
+  prefix = str(tmp_path / "albert_model.ckpt")
+  weights_lib.write(prefix, ARRAYS)
+  assert weights_lib.find(str(tmp_path)) == prefix
+  weights_lib.write(str(tmp_path / "b.ckpt"), ARRAYS)
+  with pytest.raises(errors.InputError) as raised:
+    weights_lib.find(str(tmp_path))
+  assert "there are albert_model.ckpt.index, b.ckpt.index" in str(raised.value)
+
+
+def test_no_network_path_is_opened_because_a_file_says_so(base, tmp_path):
+  directory = str(tmp_path / "run")
+  run_on(base, directory, {"base": {"path": "gs://evil/base", "sha256": "0"}})
+  with pytest.raises(errors.InputError, match="no network path is opened"):
+    weights_lib.Weights.open(directory)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"model {", b"}{"])
+def test_a_damaged_checkpoint_file_hides_no_checkpoint(tmp_path, content):
+  weights_lib.write(str(tmp_path / "model.ckpt-4"), {"global_step": np.int64(4)})
+  (tmp_path / "checkpoint").write_bytes(content)
+  assert weights_lib.newest_readable(str(tmp_path)) == str(
+      tmp_path / "model.ckpt-4")
+
+
+def test_names_that_are_hidden(base):
+  weights = weights_lib.Weights([base[0]])
+  rest = weights.without(lambda name: "pooler" in name)
+  assert set(weights.shapes) - set(rest.shapes) == {"bert/pooler/dense/bias"}
+  assert rest.digest() == weights.digest()
+
+
+def test_a_bias_of_zeros_is_an_untrained_pooler(base, tmp_path):
+  assert not weights_lib.Weights([base[0]]).has_untrained_pooler()
+  prefix = str(tmp_path / "zero.ckpt")
+  weights_lib.write(prefix, dict(ARRAYS, **{
+      "bert/pooler/dense/bias": np.zeros(4, np.float32)}))
+  assert weights_lib.Weights([prefix]).has_untrained_pooler()

@@ -336,8 +336,7 @@ def _load_ops(group, built, loaded, base):
 
   Raises: InputError.
   """
-  weights = [checkpoints.Weights(base.prefixes + [task.prefix])
-             for task in group]
+  weights = [base.with_top(task.prefix) for task in group]
   for task, mine in zip(group, weights):
     found = checkpoints.match_shapes(
         built.shapes, built.adapters, mine, task.model.bert_config,

@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, Optional, Sequence
 
 import tensorflow.compat.v1 as tf
 
+from adapter_bert import names
 from adapter_bert.base import errors
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.data import datasets
@@ -125,6 +126,8 @@ class ClassifierSpec(ModelSpec):
   tune, top_n_layers: what is trained, see Tuning.
   precision: "float32" or "bfloat16", see Tuning.variable_getter.
   head_dropout_prob: float, dropout before the head while training.
+  fresh_pooler: bool; the pooler is new, and of the head: trained with it and
+    saved with it.
   """
   bert_config: modeling.BertConfig
   num_labels: int
@@ -137,6 +140,7 @@ class ClassifierSpec(ModelSpec):
   top_n_layers: Optional[int] = None
   precision: str = "float32"
   head_dropout_prob: float = modeling.HEAD_DROPOUT
+  fresh_pooler: bool = False
 
   @property
   def config(self):
@@ -158,6 +162,8 @@ class ClassifierSpec(ModelSpec):
   def build(self, is_training, batch, ops=None):
     """See ModelSpec; the batch is one of datasets.py's."""
     getter = self.tuning.variable_getter(PRECISIONS[self.precision], ops)
+    if self.fresh_pooler:
+      getter = _with_pooler_in_head(getter)
     with tf.variable_scope(tf.get_variable_scope(), auxiliary_name_scope=False,
                            custom_getter=getter):
       _, losses, _, probabilities = create_model(
@@ -192,6 +198,17 @@ class ClassifierSpec(ModelSpec):
     labels = tf.zeros([1], tf.float32 if self.is_regression else tf.int32)
     return {"input_ids": ids, "input_mask": ids, "segment_ids": ids,
             "label_ids": labels}
+
+
+def _with_pooler_in_head(getter):
+  """A custom getter like another one, to which the pooler is of the head."""
+
+  def get_variable(outer, name, **kwargs):
+    if names.is_pooler(name):
+      kwargs["collections"] = list(kwargs["collections"]) + [modeling.HEAD]
+    return getter(outer, name, **kwargs)
+
+  return get_variable
 
 
 def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
@@ -259,6 +276,7 @@ def describe_model(model):
       "adapter_layers": model.adapter_layers,
       "tune": model.tune,
       "top_n_layers": model.top_n_layers,
+      "fresh_pooler": model.fresh_pooler,
   }
 
 
@@ -288,6 +306,7 @@ def model_from_record(record, where, precision=None):
         adapter_size=record["adapter_size"],
         adapter_layers=record["adapter_layers"], tune=record["tune"],
         top_n_layers=record["top_n_layers"],
+        fresh_pooler=record.get("fresh_pooler", False),
         precision=precision or record["schedule"]["precision"])
     uses_adapters = model.tuning.uses_adapters
     num_labels = record["num_labels"]

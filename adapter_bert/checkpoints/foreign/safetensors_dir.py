@@ -124,17 +124,17 @@ def _absence(directory, names):
   if os.path.isfile(os.path.join(directory, PICKLE)):
     return ("%s holds only %s, a pickle, which is never unpickled here because "
             "that can run any code; get the model's %s, or, if you trust the "
-            "file, write one with transformers: %s" %
+            "file, write one with PyTorch: %s" %
             (directory, PICKLE, WEIGHTS, ADVICE % {"directory": directory}))
   return "%s is not there; a directory as Hugging Face saves it has it" % (
       os.path.join(directory, names[0]))
 
 
-# Of a pickled model a directory that is read here: through the class whose
-# weights the file has (AutoModel would drop its heads and give BERT a new,
-# random pooler where there was none), with the tokenizer's files.
+# The tensors as they are, into the same directory, beside its vocabulary: loading
+# them into one of transformers' classes first would drop the pooler, or make a
+# new one, depending on the class.
 ADVICE = (
-    "import transformers as t; d = %(directory)r; c = t.AutoConfig"
-    ".from_pretrained(d); getattr(t, (c.architectures or ['AutoModel'])[0])"
-    ".from_pretrained(d).save_pretrained('NEW_DIR'); "
-    "t.AutoTokenizer.from_pretrained(d).save_pretrained('NEW_DIR')")
+    "python -c \"import torch; from safetensors.torch import save_file; "
+    "save_file({n: t.clone().contiguous() for n, t in "
+    "torch.load('%(directory)s/pytorch_model.bin', map_location='cpu', "
+    "weights_only=True).items()}, '%(directory)s/model.safetensors')\"")
