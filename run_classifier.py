@@ -369,7 +369,11 @@ def run(config):
           "give at least one example to each" %
           (config.train_batch_size, group.num_replicas))
     setup.record["schedule"]["replicas"] = group.num_replicas
-    return _work(config, setup, group)
+    with contextlib.ExitStack() as stack:
+      if config.do_train and group.is_chief:
+        stack.enter_context(files.locked(config.output_dir))
+        files.remove_litter(config.output_dir, alone=True)
+      return _work(config, setup, group)
 
 
 def _in_common(config, setup):

@@ -23,7 +23,7 @@ from adapter_bert.data import tfrecords
 import modeling
 import run_classifier
 from adapter_bert import settings
-from adapter_bert.experiments import sweep
+from adapter_bert.experiments import jobs
 from adapter_bert import test_util
 from adapter_bert.training import loop as training
 
@@ -235,7 +235,7 @@ def test_evaluation_finds_the_base_through_run_json(files, mrpc):
 def fixture_swept(mrpc, tmp_path):
   """The output_dir of `mrpc`, without what only going on needs."""
   swept = shutil.copytree(mrpc, str(tmp_path / "swept"))
-  sweep.clean(swept)
+  jobs.clean(swept)
   assert not checkpoints.newest(swept)
   return swept
 

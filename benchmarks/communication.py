@@ -26,7 +26,7 @@ from absl import flags
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.experiments import count_parameters
+from adapter_bert.experiments import parameters
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
 from adapter_bert.data import datasets
@@ -57,7 +57,7 @@ def trained_bytes(config, method):
     config: modeling.BertConfig.
     method: one of METHODS.
   """
-  counts = count_parameters.count(config, [ADAPTER_SIZE])
+  counts = parameters.count(config, [ADAPTER_SIZE])
   trained = counts.trained(Tuning(method), ADAPTER_SIZE if
                            Tuning(method).uses_adapters else None)
   return 4 * (trained.parameters + trained.head)
@@ -161,15 +161,15 @@ def paper_table():
   lines = ["| ms/step | MB | %s |" % " | ".join(
       "%d at %d Gbit/s" % link for link in links),
            "|---|--:|" + "--:|" * len(links)]
-  for name in count_parameters.DEFAULT_CONFIGS:
-    config = count_parameters.load_config(name)
+  for name in parameters.DEFAULT_CONFIGS:
+    config = parameters.load_config(name)
     for method in METHODS:
       num_bytes = trained_bytes(config, method)
       lines.append("| %s, %s | %.1f | %s |" % (
           name, method, num_bytes / 1e6, " | ".join(
               "%.1f" % (1e3 * ring_seconds(num_bytes, k, g * 1e9))
               for k, g in links)))
-  num_bytes = trained_bytes(count_parameters.load_config("bert-base"), "full")
+  num_bytes = trained_bytes(parameters.load_config("bert-base"), "full")
   lines.append(
       "\nbert-base, full, 8 processes, 10 Gbit/s: %d bytes * 2 * 7 / 8 * 8 / "
       "1e10 + 2 * 7 * %.0e s = %.4f s" % (
@@ -180,7 +180,7 @@ def paper_table():
 def _config():
   if FLAGS.model == "small":
     return modeling.BertConfig.from_dict(SMALL)
-  return count_parameters.load_config(FLAGS.model)
+  return parameters.load_config(FLAGS.model)
 
 
 def main(argv):

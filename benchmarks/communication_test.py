@@ -9,7 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.distributed import tf_config
-from adapter_bert.experiments import count_parameters
+from adapter_bert.experiments import parameters
 from adapter_bert.distributed import devices as distribution
 from adapter_bert import test_util
 from adapter_bert.training import loop as training
@@ -44,7 +44,7 @@ def test_only_what_is_trained_is_all_reduced(method):
 
 
 def test_bytes_of_a_known_model():
-  base = count_parameters.load_config("bert-base")
+  base = parameters.load_config("bert-base")
   # The README's counts of what is trained, the head included.
   assert communication.trained_bytes(base, "adapters") == 4 * (2417664 + 1538)
   assert communication.trained_bytes(base, "full") == 4 * (109482240 + 1538)

@@ -30,6 +30,7 @@ from absl import flags
 from absl import logging
 
 from adapter_bert.base import errors
+from adapter_bert.distributed import cores
 from adapter_bert.distributed import heartbeats
 
 FLAGS = flags.FLAGS
@@ -62,16 +63,6 @@ def free_ports(count):
       each.close()
 
 
-def shares_of_cores(count):
-  """A list of so many sets of this process's cores; None: cannot be shared."""
-  if not hasattr(os, "sched_setaffinity"):
-    return None
-  cores = sorted(os.sched_getaffinity(0))
-  size = len(cores) // count
-  # Neighbours together: they may be two threads of one core.
-  return size and [set(cores[i * size:(i + 1) * size]) for i in range(count)]
-
-
 class Launcher(object):
   """The processes, from their start to the last one's end.
 
@@ -85,7 +76,8 @@ class Launcher(object):
   def __init__(self, command, workers, split_cores=True, grace=60):
     self._command = command
     self._workers = workers
-    self._shares = shares_of_cores(workers) if split_cores else None
+    self._shares = (cores.shares(workers) if split_cores else
+                    [None] * workers)
     self._grace = grace
     self._status = 0  # of the first to fail
     self._deadline = None  # when the others are ended
@@ -106,8 +98,7 @@ class Launcher(object):
                                   **{heartbeats.LIFELINE: "1"}),
           stdin=subprocess.PIPE, stdout=subprocess.PIPE,
           stderr=subprocess.PIPE, start_new_session=True)
-      if self._shares:
-        os.sched_setaffinity(process.pid, self._shares[index])
+      cores.restrict(self._shares[index], process.pid)
       self._running["worker %d" % index] = process
       for source, target in ((process.stdout, sys.stdout),
                              (process.stderr, sys.stderr)):

@@ -1,308 +1,26 @@
-"""The figures' numbers by hand, their drawings, ablations of tiny models."""
+"""Ablations of tiny models are those models without the adapters."""
 
-import csv
 import dataclasses
 import os
 import shutil
-import sys
 
-from absl import flags
 import numpy as np
 import pytest
 
-from adapter_bert.checkpoints import checkpoints
-from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
-from adapter_bert.experiments import figures
-from adapter_bert.data import glue
-from adapter_bert.data import input_pipeline
+from adapter_bert.checkpoints import record as run_record
+from adapter_bert.checkpoints import weights as weights_lib
+from adapter_bert.data import scoring
+from adapter_bert.data import tasks
+from adapter_bert.data import tfrecords
+from adapter_bert.experiments import ablation
+from adapter_bert.training import evaluation
+from adapter_bert.training import graphs
+from adapter_bert.training import specs
 import run_classifier_test
-from adapter_bert.experiments import sweep
 import tokenization
-from adapter_bert.training import loop as training
 
-training.enable_graph_mode()
-
-
-def result(task, tune, choice, seed, score, parameters, **settings):
-  """A finished run as a sweep keeps it."""
-  name = {"adapters": "adapter_size", "top_n": "top_n_layers"}.get(tune)
-  settings = dict(settings, tune=tune, seed=seed, **({name: choice} if name else
-                                                     {}))
-  return {"settings": settings, "task": task, "metric": "accuracy",
-          "score": score, "metrics": {"eval_accuracy": score / 100},
-          "trained": {"parameters": parameters, "head": 10, "whole": 5000,
-                      "of_whole": parameters / 5000, "of_encoder": 0.5},
-          "seconds": 2.0}
-
-
-def runs(task, tune, choice, scores, parameters=100, **settings):
-  return [result(task, tune, choice, seed, score, parameters, **settings)
-          for seed, score in enumerate(scores)]
-
-
-def results_file(tmp_path, results):
-  path = str(tmp_path / "results.csv")
-  with open(path, "w", encoding="utf-8") as output:
-    output.write(sweep.results_csv({str(i): r for i, r in enumerate(results)}))
-  return path
-
-
-def numbers_of(function, tmp_path, results):
-  """A figure's numbers, from the results by way of their CSV."""
-  path = results_file(tmp_path, results)
-  return function(sweep.settings_of(sweep.read_results(path)), path)
-
-
-def run_main(*args):
-  flag_values = flags.FlagValues()
-  figures.define_flags(flag_values)
-  return figures.main(flag_values(["figures"] + list(args)), flag_values)
-
-
-def rows_of(path):
-  with open(path, encoding="utf-8", newline="") as source:
-    return list(csv.DictReader(source))
-
-
-# ------------------------------------------------- numbers of a sweep's results
-
-
-def test_parameters_by_hand(tmp_path):
-  numbers = numbers_of(
-      figures.parameter_numbers, tmp_path,
-      runs("RTE", "adapters", 8, [60, 62, 64], 300, learning_rate=1e-3) +
-      # Its best seed is better and its mean is not.
-      runs("RTE", "adapters", 8, [50, 60, 70], 300, learning_rate=1e-4) +
-      runs("RTE", "adapters", 2, [59], 200) +
-      # Adapters in some layers only are no point of the curve.
-      runs("RTE", "adapters", 8, [99, 99, 99], 150, adapter_layers="1-2") +
-      runs("RTE", "top_n", 1, [50, 51], 1000) + runs("RTE", "head", 0, [40]) +
-      runs("RTE", "full", None, [70, 72], 5000, num_train_epochs=7) +
-      runs("CoLA", "adapters", 8, [10, 10, 10], 300))
-  names = [name for name, _ in numbers.columns]
-  assert names == ["task", "metric", "tune", "choice", "trained_parameters",
-                   "score", "standard_error", "seeds", "learning_rate",
-                   "num_train_epochs"]
-  # The mean of 60, 62, 64 is 62, their deviation sqrt((4 + 0 + 4) / 2) = 2.
-  assert numbers.rows == [
-      ["CoLA", "accuracy", "adapters", 8, 300, 10, 0, 3, 5e-5, 3],
-      ["RTE", "accuracy", "full", None, 5000, 71, pytest.approx(1.0), 2, 5e-5,
-       7],
-      ["RTE", "accuracy", "adapters", 2, 200, 59, None, 1, 5e-5, 3],
-      ["RTE", "accuracy", "adapters", 8, 300, 62, pytest.approx(2 / 3**0.5), 3,
-       1e-3, 3],
-      ["RTE", "accuracy", "top_n", 1, 1000, 50.5, pytest.approx(0.5), 2, 5e-5,
-       3]]
-  assert numbers.notes == ["not in the results: LayerNorm only"]
-  numbers = numbers_of(figures.parameter_numbers, tmp_path,
-                       runs("RTE", "layer_norm", None, [60]))
-  assert numbers.notes == [
-      "not in the results: " + label
-      for label in ("full fine-tuning", "adapters", "top n layers")]
-
-
-def five_tasks():
-  """Adapters of size 4 that lose 4, 3, 2, 1 and 0 points; LayerNorm 10."""
-  results = []
-  for i, task in enumerate(["CoLA", "MRPC", "QNLI", "RTE", "SST-2"]):
-    results += runs(task, "full", None, [69 + i, 71 + i], 5000)
-    results += runs(task, "adapters", 4, [66 + 2 * i], 200)
-    results += runs(task, "layer_norm", None, [60 + i], 40)
-  return results
-
-
-def test_percentiles_by_hand(tmp_path):
-  numbers = numbers_of(figures.percentile_numbers, tmp_path, five_tasks())
-  assert [name for name, _ in numbers.columns][3:] == [
-      "percentile_20", "percentile_50", "percentile_80", "tasks"]
-  # Of -4, -3, -2, -1, 0 the 20th percentile lies 0.8 of a step above the first.
-  assert numbers.rows == [
-      ["adapters", 4, 200] + [pytest.approx(x) for x in (-3.2, -2, -0.8)] + [5],
-      ["layer_norm", None, 40] + [pytest.approx(-10)] * 3 + [5]]
-  assert numbers.notes == ["not in the results: top n layers"]
-
-
-def test_percentiles_are_over_the_same_tasks(tmp_path):
-  error = runs("Toy", "full", None, [1]) + runs("Toy", "adapters", 4, [2])
-  for r in error:
-    r["metric"] = "mean_squared_error"
-  numbers = numbers_of(
-      figures.percentile_numbers, tmp_path,
-      five_tasks() + runs("RTE", "adapters", 8, [90]) +
-      runs("RTE", "top_n", 1, [90]) + runs("QQP", "adapters", 4, [0]) +
-      error)
-  assert [row[:2] for row in numbers.rows] == [["adapters", 4],
-                                               ["layer_norm", None]]
-  assert numbers.rows[0][3:] == [pytest.approx(x) for x in (-3.2, -2, -0.8, 5)]
-  assert numbers.notes == [
-      "left out: Toy: the metric is an error, not in points",
-      "left out: QQP: no run of full fine-tuning",
-      "left out: adapters, 8: no run on CoLA, MRPC, QNLI, SST-2",
-      "left out: top 1 layer: no run on CoLA, MRPC, QNLI, SST-2"]
-
-
-def init_scales(task, rate, scores, size=64):
-  return [r for scale, score in scores.items()
-          for r in runs(task, "adapters", size, [score - 1, score + 1],
-                        learning_rate=rate, adapter_init_scale=scale)]
-
-
-def test_an_init_scale_curve_is_of_one_setting(tmp_path):
-  numbers = numbers_of(
-      figures.init_scale_numbers, tmp_path,
-      init_scales("RTE", 1e-4, {1e-3: 60, 1e-7: 61, 1.0: 50}) +
-      init_scales("RTE", 3e-4, {1e-3: 58, 1e-7: 62, 1.0: 50}) +
-      init_scales("RTE", 1e-3, {1e-3: 99}) +  # no curve
-      init_scales("CoLA", 1e-3, {1e-3: 20}) +
-      init_scales("MRPC", 1e-3, {1e-3: 20, 1e-2: 21}, size=8))
-  assert [row[:5] for row in numbers.rows] == [
-      ["MRPC", "accuracy", "adapters, 8", 1e-3, 20],
-      ["MRPC", "accuracy", "adapters, 8", 1e-2, 21],
-      ["RTE", "accuracy", "adapters, 64", 1e-7, 62],
-      ["RTE", "accuracy", "adapters, 64", 1e-3, 58],
-      ["RTE", "accuracy", "adapters, 64", 1.0, 50]]
-  # Of two values x - 1 and x + 1 the standard error is 1.
-  assert numbers.rows[2][5:] == [pytest.approx(1.0), 2, 3e-4, 3]
-
-
-@pytest.mark.parametrize("function, results, said", [
-    (figures.parameter_numbers, runs("RTE", "full", None, [1]),
-     "no finished run of adapters, top_n or layer_norm.* --preset=figure4"),
-    (figures.parameter_numbers, [], "--preset=figure4"),
-    (figures.percentile_numbers, runs("RTE", "adapters", 4, [1]),
-     r"no finished run of full fine-tuning \(tune full\).* --preset=figure3"),
-    (figures.percentile_numbers, runs("RTE", "full", None, [1]),
-     "no finished run of adapters, top_n or layer_norm.* --preset=figure3"),
-    (figures.percentile_numbers, runs("RTE", "full", None, [1]) +
-     runs("CoLA", "full", None, [1]) + runs("RTE", "adapters", 4, [1]),
-     "no finished run of any one method on all of CoLA, RTE"),
-    (figures.init_scale_numbers, runs("RTE", "adapters", 64, [1, 2]),
-     "two values of adapter_init_scale.* --preset=figure6_right"),
-])
-def test_what_is_missing_is_said_with_the_preset(tmp_path, function, results,
-                                                 said):
-  with pytest.raises(errors.InputError, match=said) as caught:
-    numbers_of(function, tmp_path, results)
-  assert str(caught.value).startswith(str(tmp_path))
-  assert any("--preset=%s " % name in str(caught.value)
-             for name in sweep.PRESETS)
-
-
-# ---------------------------------------------------------------- the drawings
-
-
-def everything():
-  results = five_tasks()
-  for task in ("CoLA", "RTE"):
-    results += runs(task, "adapters", 64, [70, 71, 75], 900)
-    results += runs(task, "top_n", 1, [60, 62], 1000)
-    results += runs(task, "top_n", 2, [64], 2000)
-  return results
-
-
-@pytest.mark.parametrize("figure, ending, magic", [
-    ("parameters", "png", b"\x89PNG"), ("percentiles", "pdf", b"%PDF"),
-    ("init_scale", "svg", b"<?xml")])
-def test_main_writes_a_picture_and_its_numbers(tmp_path, capsys, figure, ending,
-                                               magic):
-  pytest.importorskip("matplotlib")
-  results = everything() + init_scales("RTE", 1e-4, {1e-3: 60, 1e-7: 61})
-  path = results_file(tmp_path, results)
-  output = tmp_path / ("picture." + ending)
-  assert run_main("--figure=" + figure, "--results=" + path,
-                  "--output=%s" % output) == 0
-  assert output.read_bytes().startswith(magic)
-  numbers = numbers_of(figures.FIGURES[figure][1], tmp_path, results)
-  written = rows_of(str(tmp_path / "picture.csv"))
-  assert [list(row.values()) for row in written] == [
-      ["" if value is None else str(value) for value in row]
-      for row in numbers.rows]
-  printed = capsys.readouterr().out.splitlines()
-  assert figures.FIGURES[figure][0] in printed[0]
-  assert len(printed) == 2 + len(numbers.rows) + len(numbers.notes) + 1
-
-
-def test_parameters_are_drawn_with_their_standard_errors(tmp_path):
-  pytest.importorskip("matplotlib")
-  drawing = figures.draw_parameters(
-      numbers_of(figures.parameter_numbers, tmp_path, everything()))
-  panels = {axes.get_title(): axes for axes in drawing.axes}
-  assert sorted(panels) == ["CoLA", "MRPC", "QNLI", "RTE", "SST-2"]
-  axes = panels["RTE"]
-  assert axes.get_xscale() == "log"
-  assert axes.get_ylabel() == "dev accuracy, in points"
-  curves = {c.get_label(): c for c in axes.containers}
-  assert sorted(curves) == ["LayerNorm only", "adapters", "top n layers"]
-  line, _, (bars,) = curves["adapters"].lines
-  assert list(line.get_xdata()) == [200, 900]
-  assert list(line.get_ydata()) == [72, 72]
-  segments = bars.get_segments()
-  # Of 70, 71, 75 the deviation is sqrt((4 + 1 + 9) / 2); one seed has none.
-  np.testing.assert_allclose(segments[-1], [[900, 72 - (7 / 3)**0.5],
-                                            [900, 72 + (7 / 3)**0.5]])
-  assert not np.isfinite(segments[0]).any()
-  full = [line for line in axes.get_lines() if line.get_label() ==
-          "full fine-tuning"]
-  assert list(full[0].get_ydata()) == [73, 73]
-  legend, = drawing.legends
-  assert [text.get_text() for text in legend.get_texts()] == [
-      "full fine-tuning", "adapters", "top n layers", "LayerNorm only"]
-
-
-def test_percentiles_are_drawn_as_a_band(tmp_path):
-  pytest.importorskip("matplotlib")
-  results = five_tasks()
-  for i, task in enumerate(["CoLA", "MRPC", "QNLI", "RTE", "SST-2"]):
-    results += runs(task, "adapters", 64, [69 + i], 900)
-  axes, = figures.draw_percentiles(
-      numbers_of(figures.percentile_numbers, tmp_path, results)).axes
-  curve, = [line for line in axes.get_lines()
-            if line.get_label() == "adapters"]
-  np.testing.assert_allclose(curve.get_xydata(), [[200, -2], [900, -1]])
-  band = axes.collections[0].get_paths()[0].vertices
-  for corner in ([200, -3.2], [200, -0.8], [900, -1]):
-    assert np.abs(band - corner).sum(axis=1).min() < 1e-9
-
-
-def test_flags_that_do_not_fit(tmp_path, monkeypatch):
-  pytest.importorskip("matplotlib")
-  path = results_file(tmp_path, everything())
-  before = open(path, "rb").read()
-  output = "--output=%s/a.png" % tmp_path
-  for args, said in (
-      (["--figure=parameters", output], "needs --results"),
-      (["--figure=ablation", output], "needs --task_checkpoint"),
-      (["--figure=ablation", output, "--task_checkpoint=x"],
-       "needs --data_dir"),
-      (["--figure=parameters", output, "--results=" + path,
-        "--task_checkpoint=x"], "--task_checkpoint is not for figure"),
-      (["--figure=ablation", output, "--task_checkpoint=x", "--data_dir=x",
-        "--vocab_file=x", "--results=" + path], "--results is not for figure"),
-      (["--figure=parameters", "--results=" + path,
-        "--output=%s/results.png" % tmp_path], "which is the sweep's results"),
-      (["--figure=parameters", "--results=" + path,
-        "--output=%s/none/a.png" % tmp_path], "there is no directory"),
-      (["--figure=parameters", "--results=" + path,
-        "--output=%s/a.xyz" % tmp_path], "must be one of"),
-      (["--figure=parameters", "--results=%s/none.csv" % tmp_path, output],
-       "none.csv: cannot be read: No such file"),
-  ):
-    with pytest.raises(errors.InputError, match=said):
-      run_main(*args)
-  assert open(path, "rb").read() == before
-  assert os.listdir(str(tmp_path)) == ["results.csv"]
-
-
-def test_without_matplotlib(monkeypatch):
-  monkeypatch.setitem(sys.modules, "matplotlib", None)
-  monkeypatch.setitem(sys.modules, "matplotlib.backends", None)
-  with pytest.raises(errors.InputError,
-                     match='--output needs matplotlib.*extra "plot"'):
-    run_main("--figure=parameters", "--results=r.csv", "--output=a.png")
-
-
-# ---------------------------------------------------------------- the ablation
+graphs.enable_graph_mode()
 
 
 @pytest.fixture(scope="module", name="files")
@@ -317,9 +35,9 @@ def trained(files, name, **changes):
   output_dir = files.path("out/" + name)
   results = files.run("STS-B", output_dir, **settings)
   task_checkpoint = os.path.join(output_dir, "task")
-  record = checkpoints.read_run_record(task_checkpoint)
+  record = run_record.read(task_checkpoint)
   # Two models may well rank a few sentences alike; this metric tells them apart.
-  checkpoints.write_run_record(task_checkpoint, dict(
+  run_record.write(task_checkpoint, dict(
       record, task=dict(record["task"], metrics=["pearson"])))
   return task_checkpoint, results.get("dev")
 
@@ -331,31 +49,31 @@ def fixture_stsb(files):
   return trained(files, "stsb", do_eval=True, learning_rate=3e-3)
 
 
-def ablation(files, task_checkpoint, **changes):
-  return figures.ablation_of_checkpoint(**dict(dict(
+def ablated(files, task_checkpoint, **changes):
+  return ablation.of_checkpoint(**dict(dict(
       task_checkpoint=task_checkpoint, data_dir=files.path("STS-B"),
       vocab_file=files.path("bert/vocab.txt")), **changes))
 
 
 def score_of(files, task_checkpoint, tmp_path, **changes):
   """The main metric in points of a checkpoint, its model changed."""
-  record = checkpoints.read_run_record(task_checkpoint)
-  task, model = training.model_from_record(record, task_checkpoint)
-  records = input_pipeline.prepare(
+  record = run_record.read(task_checkpoint)
+  task, model = specs.model_from_record(record, task_checkpoint)
+  records = tfrecords.prepare(
       task, task.dev[0], files.path("STS-B"),
       tokenization.FullTokenizer(files.path("bert/vocab.txt")), 20,
       str(tmp_path))
-  predictions = training.predict(
+  predictions = evaluation.predict(
       dataclasses.replace(model, **changes), records,
-      checkpoints.Weights.open(task_checkpoint),
+      weights_lib.Weights.open(task_checkpoint),
       init_shared_from=record["init_shared_from"])
-  metrics = glue.compute_metrics(task, predictions.labels, predictions.outputs)
+  metrics = scoring.compute_metrics(task, predictions.labels, predictions.outputs)
   return 100 * metrics["eval_" + task.main_metric]
 
 
 def test_an_ablation_is_the_model_without_those_adapters(files, stsb, tmp_path):
   task_checkpoint, results = stsb
-  task, numbers = ablation(files, task_checkpoint)
+  task, numbers = ablated(files, task_checkpoint)
   assert [row[:2] for row in numbers.rows] == [[None, None], [0, 0], [0, 1],
                                                [1, 1]]
   scores = {tuple(row[:2]): row[2] for row in numbers.rows}
@@ -374,34 +92,13 @@ def test_an_ablation_is_the_model_without_those_adapters(files, stsb, tmp_path):
   assert numbers.notes == []  # a regression has no classes
 
 
-def test_the_ablation_from_the_command_line(files, stsb, tmp_path, capsys):
-  pytest.importorskip("matplotlib")
-  output = tmp_path / "heat.png"
-  assert run_main(
-      "--figure=ablation", "--task_checkpoint=" + stsb[0],
-      "--data_dir=" + files.path("STS-B"), "--output=%s" % output,
-      "--vocab_file=" + files.path("bert/vocab.txt"),
-      "--eval_batch_size=7") == 0
-  assert output.read_bytes().startswith(b"\x89PNG")
-  rows = rows_of(str(tmp_path / "heat.csv"))
-  assert [(row["first_layer"], row["last_layer"]) for row in rows] == [
-      ("", ""), ("0", "0"), ("0", "1"), ("1", "1")]
-  lines = capsys.readouterr().out.splitlines()
-  assert [line.split("  ")[0] for line in lines[2:-1]] == [
-      "no adapters removed", "layer 0", "layer 1", "all, layers 0-1"]
-  assert float(lines[2].split()[-1]) == 0
-  assert float(lines[3].split()[-2]) == pytest.approx(
-      float(rows[1]["score"]), abs=0.0051)
-  assert sorted(os.listdir(str(tmp_path))) == ["heat.csv", "heat.png"]
-
-
 @pytest.mark.slow
 def test_layers_that_share_adapters_are_removed_one_by_one(files, tmp_path):
   # A seed and a rate with which it learns something: there must be a loss.
   task_checkpoint, _ = trained(files, "shared", init_shared_from="mean",
                                share_parameter_across_layers=True,
                                learning_rate=3e-3, seed=2)
-  _, numbers = ablation(files, task_checkpoint)
+  _, numbers = ablated(files, task_checkpoint)
   scores = {tuple(row[:2]): row[2] for row in numbers.rows}
   assert scores[0, 0] == pytest.approx(
       score_of(files, task_checkpoint, tmp_path, adapter_layers=[1]),
@@ -413,54 +110,37 @@ def test_layers_that_share_adapters_are_removed_one_by_one(files, tmp_path):
 def test_only_layers_that_have_adapters_are_ablated(files, tmp_path):
   task_checkpoint, _ = trained(files, "upper", adapter_layers="1",
                                learning_rate=3e-3)
-  _, numbers = ablation(files, task_checkpoint)
+  _, numbers = ablated(files, task_checkpoint)
   assert [row[:2] for row in numbers.rows] == [[None, None], [1, 1]]
   assert numbers.rows[1][2] == pytest.approx(
       score_of(files, task_checkpoint, tmp_path, adapter_fn=lambda x: x),
       abs=1e-3)
-  assert "layer 1 " in figures.ablation_report(numbers, "title")
 
 
 def test_spans_and_their_names():
-  assert figures.spans([0, 1, 2]) == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2),
+  assert ablation.spans([0, 1, 2]) == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2),
                                       (2, 2)]
-  assert len(figures.spans(range(12))) == 78
-  assert [figures.removed_label(first, last, [0, 1, 2]) for first, last in (
+  assert len(ablation.spans(range(12))) == 78
+  assert [ablation.removed_label(first, last, [0, 1, 2]) for first, last in (
       (None, None), (1, 1), (0, 1), (0, 2))] == [
           "no adapters removed", "layer 1", "layers 0-1", "all, layers 0-2"]
 
 
 def test_the_most_frequent_class_by_hand():
   # Always 1 where three of four are: precision 3/4, recall 1, F1 6/7.
-  assert figures._majority_notes(glue.get_task("MRPC"), np.array([1, 1, 0, 1])
+  assert ablation._majority_notes(tasks.get_task("MRPC"), np.array([1, 1, 0, 1])
                                 ) == ["always the most frequent class: 85.71"]
-  assert figures._majority_notes(glue.get_task("MNLI"), np.array([2, 1, 2, 0])
+  assert ablation._majority_notes(tasks.get_task("MNLI"), np.array([2, 1, 2, 0])
                                 ) == ["always the most frequent class: 50.00"]
-
-
-def test_the_heat_map_has_an_empty_lower_triangle():
-  pytest.importorskip("matplotlib")
-  numbers = figures.Numbers(
-      [(name, "{}") for name in ("first_layer", "last_layer", "score",
-                                 "relative_loss")],
-      [[None, None, 80.0, 0.0], [3, 3, 79.2, 1.0], [3, 5, 40.0, 50.0],
-       [5, 5, 80.8, -1.0]], [])
-  drawing = figures.draw_ablation(numbers, "title")
-  axes = drawing.axes[0]
-  shown = np.ma.filled(axes.get_images()[0].get_array(), np.nan)
-  np.testing.assert_array_equal(shown, [[1.0, 50.0], [np.nan, -1.0]])
-  assert [label.get_text() for label in axes.get_xticklabels()] == ["3", "5"]
-  assert {text.get_text(): text.get_position() for text in axes.texts} == {
-      "1.0": (0, 0), "50": (1, 0), "-1.0": (1, 1)}
 
 
 def copied(task_checkpoint, directory, **changes):
   """A copy of a task checkpoint with another run.json; without, if none."""
   shutil.copytree(task_checkpoint, directory)
-  record = checkpoints.read_run_record(directory)
-  os.remove(os.path.join(directory, checkpoints.RUN_RECORD))
+  record = run_record.read(directory)
+  os.remove(os.path.join(directory, run_record.FILE))
   if changes:
-    checkpoints.write_run_record(directory, dict(record, **changes))
+    run_record.write(directory, dict(record, **changes))
   return directory
 
 
@@ -483,4 +163,4 @@ def test_what_cannot_be_ablated(files, stsb, tmp_path):
       ({"data_dir": files.path("constant")}, "there is nothing to lose"),
       ({"batch_size": 0}, "a batch size of 0 cannot be")):
     with pytest.raises(errors.InputError, match=said):
-      ablation(files, **dict({"task_checkpoint": stsb[0]}, **changes))
+      ablated(files, **dict({"task_checkpoint": stsb[0]}, **changes))

@@ -25,51 +25,24 @@ per task where the base is kept once, N for full fine-tuning, which shares none.
 """
 
 import collections
-import csv
-import functools
-import io
-import json
-import os
 import re
 import sys
 
 from absl import flags
-import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
+from adapter_bert.experiments import parameters
+from adapter_bert.experiments import plots
+from adapter_bert.experiments import tables
+from adapter_bert.experiments.tables import COUNT
+from adapter_bert.experiments.tables import PERCENT
+from adapter_bert.experiments.tables import PRINTED
+from adapter_bert.experiments.tables import TEXT
+from adapter_bert.experiments.tables import TIMES
 from adapter_bert.tuning import Tuning
 import modeling
 
 FLAGS = flags.FLAGS
-
-# The sizes of the models of Devlin et al. 2018 (uncased English), and of Lan et
-# al. 2019 (version 2) in albert_zh's variables: token type and position
-# embeddings are as wide as the layers.
-CONFIGS = collections.OrderedDict([
-    ("bert-base", dict(
-        vocab_size=30522, hidden_size=768, num_hidden_layers=12,
-        num_attention_heads=12, intermediate_size=3072, type_vocab_size=2)),
-    ("bert-large", dict(
-        vocab_size=30522, hidden_size=1024, num_hidden_layers=24,
-        num_attention_heads=16, intermediate_size=4096, type_vocab_size=2)),
-    ("albert-base", dict(
-        vocab_size=30000, embedding_size=128, hidden_size=768,
-        num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
-        type_vocab_size=2, share_parameter_across_layers=True)),
-    ("albert-large", dict(
-        vocab_size=30000, embedding_size=128, hidden_size=1024,
-        num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
-        type_vocab_size=2, share_parameter_across_layers=True)),
-    ("albert-xlarge", dict(
-        vocab_size=30000, embedding_size=128, hidden_size=2048,
-        num_hidden_layers=24, num_attention_heads=16, intermediate_size=8192,
-        type_vocab_size=2, share_parameter_across_layers=True)),
-    ("albert-xxlarge", dict(
-        vocab_size=30000, embedding_size=128, hidden_size=4096,
-        num_hidden_layers=12, num_attention_heads=64, intermediate_size=16384,
-        type_vocab_size=2, share_parameter_across_layers=True)),
-])
-DEFAULT_CONFIGS = ["bert-base", "bert-large"]
 
 # The keys of a config that its parameter counts depend on, embedding_size
 # apart, which may be absent.
@@ -78,35 +51,45 @@ _COUNTED = ("vocab_size", "hidden_size", "num_hidden_layers",
             "share_parameter_across_layers", "layers_per_group",
             "share_adapters")
 
-FIGURE_SIZES = tuple(2**i for i in range(10))  # figures 3 and 4
-GLUE_SIZES = (8, 64, 256)
-FURTHER_SIZES = (2, 4, 8, 16, 32, 64)          # the tasks of Table 2
-FURTHER_TOP_N = (1, 2, 3, 5, 7, 9, 11, 12)
 # 2^20: far above any use, far below where a graph's 32-bit shapes end.
 MAX_SIZE = 1 << 20
+PREFIX_LENGTHS = (5, 20, 100)
+PREFIX_HIDDEN_SIZE = 512
 
+# The tables of docs/parameters.md.
+PAGE_TABLES = ("table1", "table2", "prefixes", "sizes")
 PAPER_TASKS = {"table1": 9, "table2": 17}
 PAPER_TITLES = {"table1": "Table 1 (GLUE", "table2": "Table 2 (further tasks"}
+
 # (table, config) -> {(method, what it chose from): (trained per task, total)},
 # as printed in the paper. The choice made for each task was not published.
 PAPER = {
     ("table1", "bert-large"): {
         ("full", frozenset([None])): ("100%", "9.0x"),
         ("adapters", frozenset([64])): ("2.1%", "1.2x"),
-        ("adapters", frozenset(GLUE_SIZES)): ("3.6%", "1.3x"),
+        ("adapters", frozenset(parameters.GLUE_SIZES)): ("3.6%", "1.3x"),
     },
     ("table2", "bert-base"): {
         ("full", frozenset([None])): ("100%", "17x"),
-        ("top_n", frozenset(FURTHER_TOP_N)): ("52.9%", "9.9x"),
-        ("adapters", frozenset(FURTHER_SIZES)): ("1.14%", "1.19x"),
+        ("top_n", frozenset(parameters.FURTHER_TOP_N)): ("52.9%", "9.9x"),
+        ("adapters", frozenset(parameters.FURTHER_SIZES)): ("1.14%", "1.19x"),
     },
 }
+FORMATS = ("text", "markdown", "csv", "page")
+PAGE_HEAD = """\
+# Parameters
 
-FORMATS = ("text", "markdown", "csv")
-# How a column's values are written: a name, a count of parameters, a fraction
-# as a percentage, a multiple of a model, or a figure as the paper printed it.
-TEXT, COUNT, PERCENT, TIMES, PRINTED = (
-    "text", "count", "percent", "times", "printed")
+This page is made by
+
+    python -m adapter_bert.experiments.count_parameters --table=%s --format=page
+
+(a test compares) from the collections of built graphs; no weight is allocated.
+Both ways to count are printed, because the paper does not say which it means:
+over the parameters of the encoder's layers, which gives its figures, and over
+the whole model. `--config` (ALBERT's sizes too) and `--bert_config_file` give
+other models, `--adapter_sizes`, `--mix` and `--top_n` other rows, `--table`
+other tables (`parts`, `layers`, `sharing`), `--plot=FILE.png` a picture.""" % (
+    ",".join(PAGE_TABLES))
 
 LEGEND = [
     "trained: parameters trained per task, without the head (a column of its "
@@ -117,6 +100,8 @@ LEGEND = [
     "head).",
     "total x for N tasks, in models of the table's kind: 1 + N * trained per "
     "task; N for full fine-tuning.",
+    "stored: what a task keeps of what it trained; the MLP that makes a prefix "
+    "in training is not needed afterwards.",
     "Layers that share their weights are counted once; such a model has no top "
     "layers to tune.",
     "paper: Houlsby et al. 2019, as printed there; the choices that its mixes "
@@ -124,202 +109,11 @@ LEGEND = [
     "says otherwise.",
 ]
 
-# name: str, the key in TABLES; model: str; title: str; columns: list of (name,
-# kind); rows: list of lists of values, None where there is nothing to print.
-Table = collections.namedtuple("Table", "name model title columns rows")
-
 # tables: names in TABLES. models: list of (name, modeling.BertConfig).
 # adapter_sizes, top_n: list of int or None for each table's own. mix: list of
 # (size, tasks) or None. num_tasks: int or None for the paper's.
 Options = collections.namedtuple(
     "Options", "tables models adapter_sizes mix top_n num_tasks num_labels")
-
-# scope: "embeddings", "pooler", "head", or the layer's, as "layer_0".
-# adapter_size: int for a variable of an adapter of that size, else None.
-Variable = collections.namedtuple(
-    "Variable", "name parameters scope collections adapter_size")
-
-# What training one task takes. parameters, head: int (float for a mix);
-# of_encoder, of_whole: the fraction by each convention.
-Trained = collections.namedtuple(
-    "Trained", "parameters head of_encoder of_whole")
-
-# tune: a method of Tuning. choices: list of (value, weight), where a
-# value is an adapter size, a number of layers, or None.
-Method = collections.namedtuple("Method", "label tune choices")
-
-
-def count(config, adapter_sizes=(), num_labels=2, adapter_layers=None):
-  """Builds a model's graph and counts.
-
-  Args:
-    config: modeling.BertConfig.
-    adapter_sizes: ints >= 1, the sizes that can be asked for afterwards.
-    num_labels: int, the head's.
-    adapter_layers: the indices of the layers with adapters; None: all.
-
-  Returns: Counts. The same arguments build only once in a process.
-  """
-  return _count(config.to_json_string(), tuple(sorted(set(adapter_sizes))),
-                num_labels,
-                None if adapter_layers is None else tuple(adapter_layers))
-
-
-@functools.lru_cache(maxsize=None)
-def _count(config_json, adapter_sizes, num_labels, adapter_layers):
-  config = modeling.BertConfig.from_dict(json.loads(config_json))
-  scopes = []
-
-  def adapters_of_every_size(tensor):
-    # All sizes in one graph, side by side: a layer is slow to build and an
-    # adapter is not. The second call in each layer is its feed-forward half.
-    layer = len(scopes) // 2
-    scopes.append(tf.get_variable_scope().name.split("/")[2])
-    if adapter_layers is not None and layer not in adapter_layers:
-      return tensor
-    for size in adapter_sizes:
-      with tf.variable_scope("size_%d" % size):
-        modeling.feedforward_adapter(tensor, hidden_size=size)
-    return tensor
-
-  with tf.Graph().as_default() as graph:
-    # One token is enough: no shape of a variable depends on the input's.
-    model = modeling.BertModel(
-        config, is_training=False, input_ids=tf.placeholder(tf.int32, [1, 1]),
-        scope="bert", adapter_fn=adapters_of_every_size)
-    modeling.classifier_head(model.get_pooled_output(), num_labels,
-                             is_training=False)
-  layers = collections.OrderedDict()
-  for layer, scope in enumerate(scopes[::2]):
-    layers.setdefault(scope, []).append(layer)
-  return Counts(_variables(graph), layers)
-
-
-def _variables(graph):
-  """The graph's variables, as a list of Variable."""
-  members = {
-      collection: set(v.name for v in graph.get_collection(collection))
-      for collection in Tuning.COLLECTIONS
-  }
-  variables = []
-  for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
-    scope = re.match("bert/(?:encoder/)?([^/]+)/", v.name)
-    size = re.search(r"/size_(\d+)/", v.name)
-    variables.append(Variable(
-        name=v.name,
-        parameters=v.shape.num_elements(),
-        scope=scope.group(1) if scope else "head",
-        collections=[c for c in members if v.name in members[c]],
-        adapter_size=int(size.group(1)) if size else None))
-  return variables
-
-
-class Counts(object):
-  """The parameters of one model.
-
-  Attributes:
-    layers: OrderedDict, scope -> the list of the layers that run in it.
-    embeddings, encoder, pooler, head: int, parameters by part, without
-      adapters. The LayerNorms are in the first two.
-    whole: int, the model's parameters without adapters and head.
-    layer_norm: int, those of the LayerNorms.
-  """
-
-  def __init__(self, variables, layers):
-    self.layers = layers
-    self._variables = variables
-    self.embeddings = self.scope("embeddings")
-    self.encoder = sum(self.scope(scope) for scope in layers)
-    self.pooler = self.scope("pooler")
-    self.head = self.scope("head")
-    self.whole = self.embeddings + self.encoder + self.pooler
-    self.layer_norm = _sum(v for v in self.model()
-                           if modeling.LAYER_NORM in v.collections)
-
-  def model(self, adapter_size=None):
-    """The variables of the model with adapters of that size, or without."""
-    return [v for v in self._variables
-            if v.adapter_size in (None, adapter_size)]
-
-  def scope(self, scope, collection=None):
-    """Parameters in a scope, without adapters; of a collection, or all."""
-    return _sum(v for v in self.model() if v.scope == scope and
-                (collection is None or collection in v.collections))
-
-  def adapters(self, adapter_size, scope=None):
-    """Parameters of the adapters of that size; in one scope, or in all."""
-    return _sum(v for v in self._variables if v.adapter_size == adapter_size and
-                (scope is None or v.scope == scope))
-
-  def trained(self, tuning, adapter_size=None):
-    """What a method trains per task.
-
-    Args:
-      tuning: Tuning.
-      adapter_size: int, for a method with adapters and only for those.
-
-    Returns: Trained.
-    """
-    model = self.model(adapter_size)
-    trained = [v for v in model if tuning.trains(v.name, v.collections)]
-    body = [v for v in trained if v.scope != "head"]
-    parameters = _sum(body)
-    if len(trained) == len(model):
-      # The embeddings' LayerNorm would make it a little more than 100%.
-      of_encoder = 1.0
-    else:
-      of_encoder = _sum(
-          v for v in body if v.scope in self.layers or
-          modeling.LAYER_NORM in v.collections) / self.encoder
-    return Trained(parameters, _sum(trained) - parameters, of_encoder,
-                   parameters / self.whole)
-
-  def trained_by(self, method):
-    """`trained` for a Method: over its choices, the weighted mean."""
-    results, weights = [], []
-    for value, weight in method.choices:
-      top_n = value if method.tune == "top_n" else None
-      tuning = Tuning(method.tune, top_n,
-                               sum(len(i) for i in self.layers.values()))
-      results.append(self.trained(
-          tuning, value if tuning.uses_adapters else None))
-      weights.append(weight)
-    return Trained(*[
-        sum(w * x for w, x in zip(weights, field)) / sum(weights)
-        for field in zip(*results)])
-
-
-def _sum(variables):
-  return sum(v.parameters for v in variables)
-
-
-def total_times(method, fraction, num_tasks):
-  """What `num_tasks` tasks need in all, in models; see the module's docstring.
-
-  Args:
-    method: Method.
-    fraction: float, trained per task.
-    num_tasks: int.
-  """
-  shared = 0 if method.tune == "full" else 1
-  return shared + num_tasks * fraction
-
-
-def method_of(tune, choice=None):
-  """A Method with one choice, under the name it has in every table.
-
-  Args:
-    tune: str, a method of Tuning.
-    choice: int; the adapter size, for top_n the number of layers, else None.
-  """
-  if tune == "top_n":
-    label = "top %d layer%s" % (choice, "s" if choice > 1 else "")
-  else:
-    label = {"full": "full fine-tuning", "layer_norm": "LayerNorm only",
-             "head": "head only"}.get(tune, tune)
-    if choice is not None:
-      label += ", %d" % choice
-  return Method(label, tune, [(choice, 1)])
 
 
 def methods(adapter_sizes, mix=None, top_n=()):
@@ -330,16 +124,18 @@ def methods(adapter_sizes, mix=None, top_n=()):
     mix: list of (size, tasks); None for an equal mix of `adapter_sizes`.
     top_n: ints, a row each, then their equal mix.
   """
-  found = [method_of("full")]
-  found += [method_of("top_n", n) for n in top_n]
+  found = [parameters.method_of("full")]
+  found += [parameters.method_of("top_n", n) for n in top_n]
   if len(top_n) > 1:
-    found.append(Method("top-n, %s" % _mix_label([(n, 1) for n in top_n]),
-                        "top_n", [(n, 1) for n in top_n]))
-  found += [method_of("layer_norm"), method_of("head")]
-  found += [method_of("adapters", size) for size in adapter_sizes]
+    mixed = [(n, 1) for n in top_n]
+    found.append(parameters.Method("top-n, %s" % _mix_label(mixed), "top_n",
+                                   mixed))
+  found += [parameters.method_of("layer_norm"), parameters.method_of("head")]
+  found += [parameters.method_of("adapters", size) for size in adapter_sizes]
   mix = mix or [(size, 1) for size in adapter_sizes]
   if len(mix) > 1:
-    found.append(Method("adapters, %s" % _mix_label(mix), "adapters", mix))
+    found.append(parameters.Method("adapters, %s" % _mix_label(mix), "adapters",
+                                   mix))
   return found
 
 
@@ -349,6 +145,12 @@ def _mix_label(mix):
   return "mix of " + ", ".join("%d x %d" % (w, value) for value, w in mix)
 
 
+def _table(name, model, title, columns, rows):
+  """A tables.Table that CSV gives with its name (a key of TABLES) and model."""
+  return tables.Table(title, columns, rows,
+                      labels={"table": name, "title": title, "model": model})
+
+
 def _paper_tables(table, name, config, options):
   """table1 or table2 for one model: a list of one Table."""
   num_tasks = options.num_tasks or PAPER_TASKS[table]
@@ -356,15 +158,15 @@ def _paper_tables(table, name, config, options):
   if num_tasks == PAPER_TASKS[table]:
     paper = PAPER.get((table, _built_in_name(config)), {})
   columns, rows = _method_rows(
-      count(config, _all_sizes(options), options.num_labels),
+      parameters.count(config, _all_sizes(options), options.num_labels),
       methods(_sizes_of(table, options), options.mix, _top_n(config, options)),
       num_tasks, paper)
   title = "%s, %d tasks): %s" % (PAPER_TITLES[table], num_tasks, name)
-  return [Table(table, name, title, columns, rows)]
+  return [_table(table, name, title, columns, rows)]
 
 
 def _method_rows(counts, rows_of, num_tasks, paper=None):
-  """(columns, rows) with a row for each Method in `rows_of`."""
+  """(columns, rows) with a row for each parameters.Method in `rows_of`."""
   columns = [("method", TEXT), ("trained", COUNT), ("head", COUNT),
              ("% of encoder layers", PERCENT),
              ("total x (encoder layers)", TIMES),
@@ -377,11 +179,11 @@ def _method_rows(counts, rows_of, num_tasks, paper=None):
     trained = counts.trained_by(method)
     row = [method.label, trained.parameters, trained.head]
     for fraction in (trained.of_encoder, trained.of_whole):
-      row += [fraction, total_times(method, fraction, num_tasks)]
+      row += [fraction, parameters.total_times(method, fraction, num_tasks)]
     if paper:
       chosen_from = frozenset(value for value, _ in method.choices)
       percent, total = paper.get((method.tune, chosen_from), (None, None))
-      row += [percent, total, percent and total_times(
+      row += [percent, total, percent and parameters.total_times(
           method, float(percent.rstrip("%")) / 100, num_tasks)]
     rows.append(row)
   return columns, rows
@@ -389,7 +191,7 @@ def _method_rows(counts, rows_of, num_tasks, paper=None):
 
 def _parts_tables(table, name, config, options):
   """Parameters by part for one model."""
-  counts = count(config, _all_sizes(options), options.num_labels)
+  counts = parameters.count(config, _all_sizes(options), options.num_labels)
   parts = [("embeddings", counts.embeddings),
            ("encoder layers", counts.encoder),
            ("pooler", counts.pooler),
@@ -403,12 +205,12 @@ def _parts_tables(table, name, config, options):
              ("part / whole model", PERCENT)]
   rows = [[part, parameters, parameters / counts.encoder,
            parameters / counts.whole] for part, parameters in parts]
-  return [Table(table, name, "Parameters by part: %s" % name, columns, rows)]
+  return [_table(table, name, "Parameters by part: %s" % name, columns, rows)]
 
 
 def _layers_tables(table, name, config, options):
   """Parameters by layer, that is by variable scope, for one model."""
-  counts = count(config, _all_sizes(options), options.num_labels)
+  counts = parameters.count(config, _all_sizes(options), options.num_labels)
   sizes = _sizes_of(table, options)
   columns = [("scope", TEXT), ("layers", TEXT), ("parameters", COUNT),
              ("LayerNorm (of these)", COUNT)]
@@ -421,7 +223,7 @@ def _layers_tables(table, name, config, options):
                 [counts.adapters(size, scope) for size in sizes])
   rows.append(["all"] + [None] +
               [sum(row[i] for row in rows) for i in range(2, len(columns))])
-  return [Table(table, name, "Parameters by layer: %s" % name, columns, rows)]
+  return [_table(table, name, "Parameters by layer: %s" % name, columns, rows)]
 
 
 def _span(layers):
@@ -432,16 +234,46 @@ def _span(layers):
 
 def _sizes_tables(table, name, config, options):
   """What adapters train, by size, for one model."""
-  counts = count(config, _all_sizes(options), options.num_labels)
+  counts = parameters.count(config, _all_sizes(options), options.num_labels)
   columns = [("adapter size", COUNT), ("adapters", COUNT),
              ("LayerNorm", COUNT), ("trained", COUNT),
              ("% of encoder layers", PERCENT), ("% of whole model", PERCENT)]
   rows = []
-  for size in FIGURE_SIZES:
+  for size in parameters.FIGURE_SIZES:
     trained = counts.trained(Tuning("adapters"), size)
     rows.append([size, counts.adapters(size), counts.layer_norm,
                  trained.parameters, trained.of_encoder, trained.of_whole])
-  return [Table(table, name, "Adapter sizes: %s" % name, columns, rows)]
+  return [_table(table, name, "Adapter sizes: %s" % name, columns, rows)]
+
+
+def _prefixes_tables(table, name, config, options):
+  """What prefixes train and what a task then keeps, beside other methods."""
+  num_tasks = options.num_tasks or PAPER_TASKS["table1"]
+  counts = parameters.count(config, _all_sizes(options), options.num_labels)
+  found = [(method, counts.trained_by(method).parameters) for method in (
+      parameters.method_of(tune, size) for tune, size in
+      [("full", None)] + [("adapters", s) for s in _sizes_of(table, options)])]
+  rows = [(method.label, trained, trained,
+           parameters.total_times(method, trained / counts.whole, num_tasks))
+          for method, trained in found]
+  for hidden_size in (None, PREFIX_HIDDEN_SIZE):
+    for length in PREFIX_LENGTHS:
+      label = "prefix, %d" % length
+      if hidden_size:
+        label += ", MLP of %d" % hidden_size
+      stored = parameters.prefix_stored(config, length)
+      trained = parameters.prefix_trained(config, length, hidden_size)
+      rows.append((label, trained, stored,
+                   1 + num_tasks * stored / counts.whole))
+  columns = [("method", TEXT), ("trained", COUNT), ("stored", COUNT),
+             ("% of whole model trained", PERCENT),
+             ("% of whole model stored", PERCENT),
+             ("total x (whole model)", TIMES)]
+  rows = [[label, trained, stored, trained / counts.whole,
+           stored / counts.whole, total]
+          for label, trained, stored, total in rows]
+  return [_table(table, name, "Prefixes, %d tasks: %s" % (num_tasks, name),
+                 columns, rows)]
 
 
 def sharing_variants(config):
@@ -473,16 +305,16 @@ def _sharing_tables(table, name, config, options):
   """How sharing changes the parts, then the methods: a list of Tables."""
   sizes = _sizes_of(table, options)
   built = sizes + tuple(size for size, _ in options.mix or ())
-  variants = [(label, count(variant, built, options.num_labels))
+  variants = [(label, parameters.count(variant, built, options.num_labels))
               for label, variant in sharing_variants(config)]
   columns = [("sharing", TEXT), ("embeddings", COUNT),
-             ("encoder layers", COUNT), ("pooler", COUNT), ("whole model", COUNT),
+             ("encoder layers", COUNT), ("pooler", COUNT),
+             ("whole model", COUNT),
              ("LayerNorm", COUNT)]
   columns += [("adapters, %d" % size, COUNT) for size in sizes]
   rows = [[label, c.embeddings, c.encoder, c.pooler, c.whole, c.layer_norm] +
           [c.adapters(size) for size in sizes] for label, c in variants]
-  tables = [Table(table, name, "Layer sharing, parts: %s" % name, columns,
-                  rows)]
+  made = [_table(table, name, "Layer sharing, parts: %s" % name, columns, rows)]
   task_counts = [options.num_tasks] if options.num_tasks else sorted(
       PAPER_TASKS.values())
   for num_tasks in task_counts:
@@ -491,20 +323,21 @@ def _sharing_tables(table, name, config, options):
       columns, variant_rows = _method_rows(
           counts, methods(sizes, options.mix), num_tasks)
       rows += [[label] + row for row in variant_rows]
-    tables.append(Table(
+    made.append(_table(
         table, name, "Layer sharing, %d tasks: %s" % (num_tasks, name),
         [("sharing", TEXT)] + columns, rows))
-  return tables
+  return made
 
 
 # Name -> (what makes its tables, the adapter sizes it has by default).
 TABLES = collections.OrderedDict([
-    ("parts", (_parts_tables, GLUE_SIZES)),
+    ("parts", (_parts_tables, parameters.GLUE_SIZES)),
     ("layers", (_layers_tables, (64,))),
-    ("table1", (_paper_tables, GLUE_SIZES)),
-    ("table2", (_paper_tables, FURTHER_SIZES)),
-    ("sizes", (_sizes_tables, FIGURE_SIZES)),
-    ("sharing", (_sharing_tables, GLUE_SIZES)),
+    ("table1", (_paper_tables, parameters.GLUE_SIZES)),
+    ("table2", (_paper_tables, parameters.FURTHER_SIZES)),
+    ("sizes", (_sizes_tables, parameters.FIGURE_SIZES)),
+    ("prefixes", (_prefixes_tables, parameters.GLUE_SIZES)),
+    ("sharing", (_sharing_tables, parameters.GLUE_SIZES)),
 ])
 
 
@@ -528,7 +361,7 @@ def _all_sizes(options):
   sizes = set(size for size, _ in options.mix or ())
   for table in options.tables:
     if table == "sizes":
-      sizes.update(FIGURE_SIZES)
+      sizes.update(parameters.FIGURE_SIZES)
     elif table != "sharing":
       sizes.update(_sizes_of(table, options))
   return sizes
@@ -538,7 +371,7 @@ def _top_n(config, options):
   """The top-n rows; a model whose layers share weights has no top layers."""
   if config.share_parameter_across_layers:
     return ()
-  return options.top_n or [n for n in FURTHER_TOP_N
+  return options.top_n or [n for n in parameters.FURTHER_TOP_N
                            if n <= config.num_hidden_layers]
 
 
@@ -549,167 +382,60 @@ def _built_in_name(config):
     return ([getattr(some_config, key) for key in _COUNTED],
             some_config.embedding_size or some_config.hidden_size)
 
-  for name, keys in CONFIGS.items():
+  for name, keys in parameters.CONFIGS.items():
     if counted(modeling.BertConfig.from_dict(keys)) == counted(config):
       return name
   return None
 
 
-def format_tables(tables, table_format):
+def format_tables(made, table_format):
   """The tables as one string.
 
   Args:
-    tables: list of Table.
-    table_format: "text", "markdown" or "csv". CSV is one rectangular table for
-      all: columns "table", "title" and "model", then every column of any of
-      them, empty where a row has none; percentages and multiples are plain
-      numbers in full precision.
+    made: list of tables.Table.
+    table_format: one of FORMATS. "csv" is one table for all, with "table",
+      "title" and "model" in front; "page" is docs/parameters.md.
   """
   if table_format == "csv":
-    return _csv(tables)
-  if table_format == "markdown":
-    blocks = [markdown(table) for table in tables]
-    blocks.append("\n".join("- " + line for line in LEGEND))
-  else:
-    blocks = [text(table) for table in tables]
-    blocks.append("\n".join(LEGEND))
+    return tables.csv_text(made)
+  if table_format == "text":
+    return "\n".join([tables.text(table) for table in made] + LEGEND) + "\n"
+  blocks = [tables.markdown(table) for table in made]
+  if table_format == "page":
+    blocks.insert(0, PAGE_HEAD)
+  blocks.append("\n".join("- " + line for line in LEGEND))
   return "\n\n".join(blocks) + "\n"
 
 
-def text(table):
-  """A Table as text, under its title and without a line end."""
-  return "%s\n%s" % (table.title, _aligned(table, "", "  ", ""))
-
-
-def markdown(table):
-  """A Table in markdown, under its title and without a line end."""
-  return "**%s**\n\n%s" % (table.title, _aligned(table, "| ", " | ", " |"))
-
-
-def _csv(tables):
-  header = ["table", "title", "model"]
-  for table in tables:
-    header += [name for name, _ in table.columns if name not in header]
-  output = io.StringIO()
-  writer = csv.DictWriter(output, header, restval="", lineterminator="\n")
-  writer.writeheader()
-  for table in tables:
-    for row in table.rows:
-      cells = {name: _plain(value, kind)
-               for (name, kind), value in zip(table.columns, row)}
-      writer.writerow(dict(cells, table=table.name, title=table.title,
-                           model=table.model))
-  return output.getvalue()
-
-
-def _plain(value, kind):
-  """A cell for a program."""
-  if value is None:
-    return ""
-  if kind == COUNT:
-    return "%d" % round(value)
-  if kind == PERCENT:
-    return "%.6f" % (100 * value)
-  if kind == TIMES:
-    return "%.6f" % value
-  return value.rstrip("%x") if kind == PRINTED else value
-
-
-def _pretty(value, kind):
-  """A cell for a reader."""
-  if value is None:
-    return ""
-  if kind == COUNT:
-    return "{:,d}".format(int(round(value)))
-  if kind == PERCENT:
-    return "%.2f%%" % (100 * value)
-  if kind == TIMES:
-    return "%.2fx" % value
-  return value
-
-
-def _aligned(table, left, between, right):
-  """The table with its columns padded; a markdown rule if there are edges."""
-  lines = [[name for name, _ in table.columns]]
-  lines += [[_pretty(value, kind)
-             for (_, kind), value in zip(table.columns, row)]
-            for row in table.rows]
-  widths = [max(len(cell) for cell in column) for column in zip(*lines)]
-  is_text = [kind == TEXT for _, kind in table.columns]
-  if left:
-    lines.insert(1, ["-" * w if text else "-" * (w - 1) + ":"
-                     for w, text in zip(widths, is_text)])
-  padded = [[cell.ljust(w) if text else cell.rjust(w)
-             for cell, w, text in zip(line, widths, is_text)] for line in lines]
-  return "\n".join((left + between.join(line) + right).rstrip()
-                   for line in padded)
-
-
-def check_plot(path, flag="plot"):
-  """Raises errors.InputError if `path`, of that flag, cannot become a plot."""
-  try:
-    from matplotlib.backends import backend_agg
-  except ImportError:
-    raise errors.InputError("--%s needs matplotlib, which is not installed; "
-                            "install it with: pip install matplotlib (the "
-                            "extra \"plot\" of this package)" % flag)
-  directory = os.path.dirname(path) or "."
-  if not os.path.isdir(directory):
-    raise errors.InputError("--%s=%s: there is no directory %s" %
-                            (flag, path, directory))
-  if os.path.isdir(path):
-    raise errors.InputError("--%s=%s is a directory; give a file, as "
-                            "sizes.png" % (flag, path))
-  known = sorted(backend_agg.FigureCanvasAgg.get_supported_filetypes())
-  if os.path.splitext(path)[1][1:].lower() not in known:
-    raise errors.InputError("--%s=%s: the file's ending says its format, and "
-                            "must be one of %s" %
-                            (flag, path, ", ".join(known)))
-
-
-def save_plot(drawing, path, flag="plot"):
-  """Writes a matplotlib Figure.
-
-  Raises: errors.InputError if the file cannot be written.
-  """
-  try:
-    drawing.savefig(path, dpi=150)
-  except OSError as error:
-    raise errors.InputError("--%s=%s cannot be written: %s" %
-                            (flag, path, error.strerror or error))
-
-
-def plot_sizes(tables, path):
+def plot_sizes(made, path):
   """Plots trained % against adapter size, by both conventions.
 
   Args:
-    tables: list of the "sizes" Tables, one for each model.
+    made: list of the "sizes" tables, one for each model.
     path: str, the file to write; its ending says the format.
 
   Raises: errors.InputError if the file cannot be written.
   """
-  from matplotlib import figure
   from matplotlib import ticker
-  # A figure of its own, without pyplot, needs no display and leaves no state.
-  drawing = figure.Figure(figsize=(6.4, 4.4), layout="constrained")
+  drawing = plots.new_figure(6.4, 4.4)
   axes = drawing.add_subplot()
-  for i, table in enumerate(tables):
-    names = [name for name, _ in table.columns]
-    sizes = [row[names.index("adapter size")] for row in table.rows]
+  for i, table in enumerate(made):
+    rows = tables.select(table)
+    sizes = [row["adapter size"] for row in rows]
     for column, style in (("% of encoder layers", "-o"),
                           ("% of whole model", "--o")):
-      axes.plot(sizes, [100 * row[names.index(column)] for row in table.rows],
+      axes.plot(sizes, [100 * row[column] for row in rows],
                 style, color="C%d" % i, markersize=3,
-                label="%s, %s" % (table.model, column))
+                label="%s, %s" % (table.labels["model"], column))
   axes.set_xscale("log", base=2)
   axes.set_yscale("log")
-  axes.set_xticks(FIGURE_SIZES, [str(size) for size in FIGURE_SIZES])
+  axes.set_xticks(parameters.FIGURE_SIZES, map(str, parameters.FIGURE_SIZES))
   axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g%%"))
   axes.set_xlabel("adapter size")
   axes.set_ylabel("trained per task (adapters + LayerNorms)")
   axes.grid(alpha=0.3)
   axes.legend()
-  save_plot(drawing, path)
+  plots.save_plot(drawing, path)
 
 
 def parse_sizes(text, flag):
@@ -746,42 +472,6 @@ def _whole_number(item, text, flag):
   return int(item)
 
 
-def load_config(name=None, config_file=None, changes=None):
-  """A model's config.
-
-  Args:
-    name: a key of CONFIGS; or None, and
-    config_file: path of a bert_config.json.
-    changes: dict of config keys to set over it.
-
-  Returns: modeling.BertConfig.
-
-  Raises: errors.InputError if it cannot be read or built.
-  """
-  if config_file is None and name not in CONFIGS:
-    raise errors.InputError(
-        "--config=%s is unknown; known are %s (for any other model, give "
-        "--bert_config_file)" % (name, ", ".join(CONFIGS)))
-  try:
-    if config_file is None:
-      config = modeling.BertConfig.from_dict(CONFIGS[name])
-    elif not tf.io.gfile.exists(config_file):
-      raise errors.InputError("--bert_config_file=%s is not there" % config_file)
-    elif tf.io.gfile.isdir(config_file):
-      raise errors.InputError("--bert_config_file=%s is a directory; give the "
-                              "bert_config.json in it" % config_file)
-    else:
-      config = modeling.BertConfig.from_json_file(config_file)
-    return modeling.BertConfig.from_dict(dict(config.to_dict(),
-                                              **(changes or {})))
-  except errors.InputError:
-    raise
-  except (ValueError, tf.errors.OpError) as error:
-    raise errors.InputError(
-        str(error) if config_file is None or config_file in str(error)
-        else "%s: %s" % (config_file, error))
-
-
 def define_flags(flag_values=FLAGS):
   """Flags of this program, defined only where it is one."""
   for name, default, description in (
@@ -789,7 +479,7 @@ def define_flags(flag_values=FLAGS):
        "Comma-separated: %s; or all." % ", ".join(TABLES)),
       ("config", None, "Comma-separated built-in models: %s. Default: %s, "
        "where there is no --bert_config_file." %
-       (", ".join(CONFIGS), ",".join(DEFAULT_CONFIGS))),
+       (", ".join(parameters.CONFIGS), ",".join(parameters.DEFAULT_CONFIGS))),
       ("bert_config_file", None, "A model's bert_config.json."),
       ("format", "text", "One of %s." % ", ".join(FORMATS)),
       ("adapter_sizes", None, "Comma-separated; default: the paper's, by "
@@ -864,10 +554,11 @@ def _models(flag_values):
   if flag_values.config is not None:
     names = flag_values.config.split(",")
   elif flag_values.bert_config_file is None:
-    names = DEFAULT_CONFIGS
-  models = [(name, load_config(name, changes=changes)) for name in names]
+    names = parameters.DEFAULT_CONFIGS
+  models = [(name, parameters.load_config(name, changes=changes))
+            for name in names]
   if flag_values.bert_config_file is not None:
-    models.append((flag_values.bert_config_file, load_config(
+    models.append((flag_values.bert_config_file, parameters.load_config(
         config_file=flag_values.bert_config_file, changes=changes)))
   return models
 
@@ -889,7 +580,7 @@ def main(argv, flag_values=FLAGS):
   errors.refuse_arguments(argv)
   options = options_from_flags(flag_values)
   if flag_values.plot is not None:
-    check_plot(flag_values.plot)
+    plots.check_plot(flag_values.plot)
   sys.stdout.write(format_tables(make_tables(options), flag_values.format))
   if flag_values.plot is not None:
     plot_sizes(make_tables(options._replace(tables=["sizes"])),

@@ -1,4 +1,4 @@
-"""Counts against arithmetic done by hand, and against the paper's figures."""
+"""The program count_parameters: the paper's tables, its flags, its plot."""
 
 import contextlib
 import csv
@@ -11,11 +11,11 @@ import sys
 
 from absl import flags
 import pytest
-import tensorflow.compat.v1 as tf
 
-from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
-from adapter_bert.tuning import Tuning
+from adapter_bert.experiments import count_parameters
+from adapter_bert.experiments import parameters
+from adapter_bert import test_util
 import modeling
 
 TINY = dict(vocab_size=50, hidden_size=8, num_hidden_layers=3,
@@ -32,11 +32,6 @@ def adapters_by_hand(layers, d, m):
 def layer_by_hand(d, intermediate):
   return (4 * (d * d + d) + (d * intermediate + intermediate) +
           (intermediate * d + d) + 2 * 2 * d)
-
-
-def counts_of(name, sizes=count_parameters.FIGURE_SIZES, **changes):
-  return count_parameters.count(
-      count_parameters.load_config(name, changes=changes), sizes)
 
 
 def tiny_config(**changes):
@@ -71,170 +66,11 @@ def pick(rows, **wanted):
   return found[0]
 
 
-# ---------------------------------------------------------------- the counts
-
-
-@pytest.mark.parametrize(
-    "name, d, layers, intermediate, embeddings, encoder, pooler, whole, norms",
-    [("bert-base", 768, 12, 3072,
-      23837184, 85054464, 590592, 109482240, 38400),
-     ("bert-large", 1024, 24, 4096,
-      31782912, 302309376, 1049600, 335141888, 100352)])
-def test_bert_by_hand(name, d, layers, intermediate, embeddings, encoder,
-                      pooler, whole, norms):
-  counts = counts_of(name)
-  # Words, positions, token types, LayerNorm.
-  assert (30522 + 512 + 2 + 2) * d == embeddings == counts.embeddings
-  assert layers * layer_by_hand(d, intermediate) == encoder == counts.encoder
-  assert d * d + d == pooler == counts.pooler
-  assert embeddings + encoder + pooler == whole == counts.whole
-  assert (2 * layers + 1) * 2 * d == norms == counts.layer_norm
-  assert counts.head == 2 * d + 2
-  for size in count_parameters.FIGURE_SIZES:
-    assert counts.adapters(size) == adapters_by_hand(layers, d, size)
-  assert counts.layers == {"layer_%d" % i: [i] for i in range(layers)}
-  for scope in counts.layers:
-    assert counts.scope(scope) == layer_by_hand(d, intermediate)
-    assert counts.scope(scope, "layer_norm") == 4 * d
-    assert counts.adapters(64, scope) == adapters_by_hand(1, d, 64)
-
-
-def test_adapters_of_size_64():
-  assert counts_of("bert-base").adapters(64) == 2379264
-  assert counts_of("bert-large").adapters(64) == 6343680
-
-
-@pytest.mark.parametrize("name, d, layers, intermediate", [
-    ("albert-base", 768, 12, 3072), ("albert-large", 1024, 24, 4096)])
-def test_albert_by_hand(name, d, layers, intermediate):
-  counts = counts_of(name, (64,))
-  # Words at 128, their projection without a bias, then as in BERT.
-  assert counts.embeddings == 30000 * 128 + 128 * d + (512 + 2 + 2) * d
-  assert counts.encoder == layer_by_hand(d, intermediate)
-  assert counts.layers == {"layer_shared": list(range(layers))}
-  assert counts.adapters(64) == adapters_by_hand(1, d, 64)
-  assert counts.layer_norm == 3 * 2 * d
-
-
-@pytest.mark.parametrize("share, group, layers", [
-    (False, None, {"layer_0": [0], "layer_1": [1], "layer_2": [2]}),
-    (True, None, {"layer_shared": [0, 1, 2]}),
-    (True, 1, {"layer_0": [0], "layer_1": [1], "layer_2": [2]}),
-    (True, 2, {"layer_0": [0, 1], "layer_1": [2]}),
-    (True, 5, {"layer_0": [0, 1, 2]}),
-])
-@pytest.mark.parametrize("share_adapters", [True, False])
-def test_sharing(share, group, layers, share_adapters):
-  counts = count_parameters.count(
-      tiny_config(share_parameter_across_layers=share, layers_per_group=group,
-                  share_adapters=share_adapters), [4])
-  assert counts.layers == layers
-  assert counts.encoder == len(layers) * TINY_LAYER
-  assert counts.layer_norm == (2 * len(layers) + 1) * 16
-  assert counts.adapters(4) == adapters_by_hand(
-      len(layers) if share_adapters else 3, 8, 4)
-  for scope, runs in layers.items():
-    assert counts.adapters(4, scope) == adapters_by_hand(
-        1 if share_adapters else len(runs), 8, 4)
-
-
-NOT_SHARED = {}
-SHARED_BY_ALL = {"share_parameter_across_layers": True}
-OWN_ADAPTERS = {"share_parameter_across_layers": True, "layers_per_group": 2,
-                "share_adapters": False}
-
-
-@pytest.mark.parametrize("sharing, tune, top_n, adapter_layers", [
-    (sharing, tune, None, None)
-    for sharing in (NOT_SHARED, SHARED_BY_ALL, OWN_ADAPTERS)
-    for tune in ("adapters", "full", "layer_norm", "head", "adapters+head")
-] + [(NOT_SHARED, "top_n", 1, None), (NOT_SHARED, "top_n", 3, None)] + [
-    (sharing, "adapters", None, layers)
-    for sharing in (NOT_SHARED, SHARED_BY_ALL, OWN_ADAPTERS)
-    for layers in ([1], [0, 2])])
-def test_trained_are_the_variables_that_the_optimizer_gets(
-    sharing, tune, top_n, adapter_layers):
-  """The graph of all sizes at once counts as the graph of one size does."""
-  config = tiny_config(embedding_size=4, **sharing)
-  tuning = Tuning(tune, top_n, 3)
-  size = 5 if tuning.uses_adapters else None
-  with tf.Graph().as_default():
-    model = modeling.BertModel(
-        config, True, tf.placeholder(tf.int32, [None, 6]),
-        adapter_layers=adapter_layers, adapter_fn=size and (
-            lambda x: modeling.feedforward_adapter(x, hidden_size=size)))
-    modeling.classifier_head(model.get_pooled_output(), 3, True)
-    expected = sum(v.shape.num_elements() for v in tuning.variables())
-  counts = count_parameters.count(config, [2, 5], 3, adapter_layers)
-  trained = counts.trained(tuning, size)
-  assert trained.parameters + trained.head == expected
-  assert trained.head == 3 * 8 + 3
-
-
-def test_no_weight_is_allocated():
-  """Four terabytes of embeddings, on paper."""
-  counts = count_parameters.count(
-      tiny_config(vocab_size=1000000000, hidden_size=1024,
-                  num_hidden_layers=1))
-  assert counts.embeddings == (1000000000 + 16 + 2 + 2) * 1024
-
-
-def test_a_model_is_built_once(monkeypatch):
-  config = tiny_config(vocab_size=51)
-  first = count_parameters.count(config, [4, 2])
-  monkeypatch.setattr(modeling, "BertModel", None)
-  assert count_parameters.count(config, [2, 4, 4]) is first
-
-
-# ----------------------------------------------------------- the conventions
-
-
-def test_fractions_by_both_conventions():
-  trained = counts_of("bert-large").trained(Tuning("adapters"), 64)
-  assert trained.parameters == 6444032
-  assert trained.head == 2050
-  assert trained.of_encoder == pytest.approx(6444032 / 302309376)
-  assert trained.of_whole == pytest.approx(6444032 / 335141888)
-
-
-def test_full_fine_tuning_is_all_of_it():
-  trained = counts_of("bert-base").trained(Tuning("full"))
-  assert trained == (109482240, 1538, 1.0, 1.0)
-
-
-def test_top_n_counts_layers_over_layers():
-  trained = counts_of("bert-base").trained(Tuning("top_n", 3, 12))
-  assert trained.parameters == 3 * 7087872 + 590592
-  assert trained.of_encoder == pytest.approx(3 / 12)
-  assert trained.of_whole == pytest.approx((3 * 7087872 + 590592) / 109482240)
-
-
-def test_layer_norm_and_head_only():
-  counts = counts_of("bert-base")
-  trained = counts.trained(Tuning("layer_norm"))
-  assert trained == (38400, 1538, 38400 / 85054464, 38400 / 109482240)
-  assert counts.trained(Tuning("head")) == (0, 1538, 0, 0)
-
-
-def test_a_mix_is_the_mean_weighted_by_tasks():
-  counts = counts_of("bert-base")
-  by_size = {m: counts.trained(Tuning("adapters"), m)
-             for m in (8, 64)}
-  mixed = counts.trained_by(count_parameters.Method(
-      "mix", "adapters", [(8, 3), (64, 1)]))
-  for i in (0, 2, 3):
-    assert mixed[i] == pytest.approx((3 * by_size[8][i] + by_size[64][i]) / 4)
-  assert mixed.head == 1538
-
-
 def test_totals():
   rows = {row.label: row for row in count_parameters.methods([64])}
   full, shared = rows["full fine-tuning"], rows["adapters, 64"]
-  assert count_parameters.total_times(full, 1.0, 9) == 9
-  assert count_parameters.total_times(shared, 0.021, 9) == pytest.approx(1.189)
-
-
-# ---------------------------------------------------------- the paper's tables
+  assert parameters.total_times(full, 1.0, 9) == 9
+  assert parameters.total_times(shared, 0.021, 9) == pytest.approx(1.189)
 
 
 @pytest.fixture(name="default_rows", scope="module")
@@ -301,16 +137,13 @@ def test_the_papers_figures_stand_beside_the_papers_tasks_only():
 
 def test_a_config_file_of_bert_base_is_bert_base(tmp_path):
   path = tmp_path / "bert_config.json"
-  path.write_text(json.dumps(dict(count_parameters.CONFIGS["bert-base"],
+  path.write_text(json.dumps(dict(parameters.CONFIGS["bert-base"],
                                   hidden_act="gelu_erf", directionality="bi")))
   rows = rows_of("--table=table2", "--mix=2,4,8,16,32,64",
                  "--adapter_sizes=64", "--bert_config_file=%s" % path)
   assert {row["model"] for row in rows} == {str(path)}
   assert pick(rows, method="adapters, equal mix of 2, 4, 8, 16, 32, 64"
              )["paper %"] == "1.14"
-
-
-# ------------------------------------------------------------ tables and flags
 
 
 @pytest.fixture(name="tiny_file")
@@ -377,6 +210,24 @@ def test_sizes_table(tiny_file):
     assert int(row["trained"]) == adapters + 7 * 16
 
 
+def test_prefixes_table(tiny_file):
+  rows = rows_of(tiny_file, "--table=prefixes", "--num_tasks=2",
+                 "--adapter_sizes=4")
+  assert [row["method"] for row in rows] == [
+      "full fine-tuning", "adapters, 4", "prefix, 5", "prefix, 20",
+      "prefix, 100", "prefix, 5, MLP of 512", "prefix, 20, MLP of 512",
+      "prefix, 100, MLP of 512"]
+  whole = int(rows[0]["trained"])
+  # 20 positions, 3 layers, a key and a value of 8; the MLP is 8 -> 512 -> 48.
+  plain, with_mlp = rows[3], rows[6]
+  assert (plain["trained"], plain["stored"]) == ("960", "960")
+  assert with_mlp["trained"] == str(20 * 8 + 9 * 512 + 513 * 48)
+  assert with_mlp["stored"] == "960"
+  assert float(plain["total x (whole model)"]) == pytest.approx(
+      1 + 2 * 960 / whole, abs=1e-6)
+  assert with_mlp["total x (whole model)"] == plain["total x (whole model)"]
+
+
 def test_sharing_table(tiny_file):
   rows = rows_of(tiny_file, "--table=sharing", "--adapter_sizes=4",
                  "--num_tasks=5", "--share_parameter_across_layers",
@@ -413,7 +264,8 @@ def test_shared_models_have_no_top_layers(tiny_file):
 def test_all_tables_are_the_tables(tiny_file):
   rows = rows_of(tiny_file, "--table=all")
   assert {row["table"] for row in rows} == {
-      "parts", "layers", "table1", "table2", "sizes", "sharing"}
+      "parts", "layers", "table1", "table2", "sizes", "prefixes",
+      "sharing"}
 
 
 @pytest.mark.parametrize("share, changes", [
@@ -422,64 +274,8 @@ def test_all_tables_are_the_tables(tiny_file):
 ])
 def test_sharing_flags_are_over_the_config(tiny_file, share, changes):
   rows = rows_of(tiny_file, "--table=parts", share)
-  expected = count_parameters.count(tiny_config(**changes)).encoder
+  expected = parameters.count(tiny_config(**changes)).encoder
   assert int(pick(rows, part="encoder layers")["parameters"]) == expected
-
-
-# ------------------------------------------------------------------- formats
-
-
-TABLE = count_parameters.Table(
-    "t", "some-model", "A title",
-    [("method", "text"), ("trained", "count"), ("of it", "percent"),
-     ("total", "times"), ("paper", "printed")],
-    [["adapters, 64", 6444032, 0.0213160, 1.1918, "2.1%"],
-     ["none", 0, 0.0, 1.0, None]])
-OTHER = count_parameters.Table("u", "m", "Other", [("more", "count")], [[1.6]])
-
-
-def test_text_is_aligned():
-  text = count_parameters.format_tables([TABLE], "text")
-  assert text.startswith("""\
-A title
-method          trained  of it  total  paper
-adapters, 64  6,444,032  2.13%  1.19x   2.1%
-none                  0  0.00%  1.00x
-
-""")
-  assert "per task" in text
-
-
-def test_markdown_columns():
-  text = count_parameters.format_tables([TABLE, OTHER], "markdown")
-  assert text.startswith("""\
-**A title**
-
-| method       |   trained | of it | total | paper |
-| ------------ | --------: | ----: | ----: | ----: |
-| adapters, 64 | 6,444,032 | 2.13% | 1.19x |  2.1% |
-| none         |         0 | 0.00% | 1.00x |       |
-
-**Other**
-
-| more |
-| ---: |
-|    2 |
-
-- """)
-
-
-def test_csv_is_one_table():
-  text = count_parameters.format_tables([TABLE, OTHER], "csv")
-  rows = list(csv.reader(io.StringIO(text)))
-  assert rows == [
-      ["table", "title", "model", "method", "trained", "of it", "total",
-       "paper", "more"],
-      ["t", "A title", "some-model", "adapters, 64", "6444032", "2.131600",
-       "1.191800", "2.1", ""],
-      ["t", "A title", "some-model", "none", "0", "0.000000", "1.000000", "",
-       ""],
-      ["u", "Other", "m", "", "", "", "", "", "2"]]
 
 
 def test_the_formats_hold_the_same_rows(tiny_file):
@@ -497,12 +293,9 @@ def test_the_formats_hold_the_same_rows(tiny_file):
     assert cells(line, "  +")[1].replace(",", "") == row["adapters"]
 
 
-# ---------------------------------------------------------------------- errors
-
-
 @pytest.mark.parametrize("args, message", [
     (["--table=table3"], "--table=table3 is unknown; known are parts, layers, "
-     "table1, table2, sizes, sharing, and all"),
+     "table1, table2, sizes, prefixes, sharing, and all"),
     (["--table=parts,"], "--table= is unknown"),
     (["--format=html"], "--format=html is unknown; known are text, markdown"),
     (["--config=bert-huge"], "--config=bert-huge is unknown; known are "
@@ -561,9 +354,6 @@ def test_a_directory_is_no_config(tmp_path):
     run_main("--bert_config_file=%s" % tmp_path)
 
 
-# ------------------------------------------------------------------------ plot
-
-
 def test_plot_without_matplotlib(monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, "matplotlib", None)
   monkeypatch.setitem(sys.modules, "matplotlib.backends", None)
@@ -596,7 +386,7 @@ def test_plot_draws_both_conventions_on_a_log_axis(tmp_path, monkeypatch):
       "one, % of encoder layers", "one, % of whole model",
       "two, % of encoder layers", "two, % of whole model"]
   line = axes.get_lines()[0]
-  assert list(line.get_xdata()) == list(count_parameters.FIGURE_SIZES)
+  assert list(line.get_xdata()) == list(parameters.FIGURE_SIZES)
   assert line.get_ydata()[2] == pytest.approx(
       100 * (adapters_by_hand(3, 8, 4) + 7 * 16) / (3 * TINY_LAYER))
 
@@ -619,9 +409,6 @@ def test_plot_paths_that_cannot_be_written(tmp_path, tiny_file, monkeypatch):
     run_main(tiny_file, "--table=parts", "--plot=%s/a.png" % tmp_path)
 
 
-# --------------------------------------------------------------- as a program
-
-
 def test_without_arguments():
   """The paper's two tables for BASE and LARGE, and the sizes."""
   output = output_of()
@@ -635,6 +422,13 @@ def test_without_arguments():
   for figure in ("2.1%", "3.6%", "52.9%", "1.14%", "9.0x", "1.3x", "1.2x",
                  "17x", "9.9x", "9.99x", "1.19x", "6,444,032"):
     assert " %s" % figure in output, figure
+
+
+def test_the_page_in_docs_is_this_programs():
+  with open(os.path.join(test_util.ROOT, "docs", "parameters.md"),
+            encoding="utf-8") as page:
+    assert page.read() == output_of(
+        "--format=page", "--table=" + ",".join(count_parameters.PAGE_TABLES))
 
 
 def run_program(*args):

@@ -1,29 +1,19 @@
-"""The figures' numbers by hand, their drawings, ablations of tiny models."""
+"""The figures' numbers by hand, and their drawings."""
 
 import csv
-import dataclasses
 import os
-import shutil
 import sys
 
 from absl import flags
 import numpy as np
 import pytest
 
-from adapter_bert.checkpoints import checkpoints
-from adapter_bert.checkpoints import record as run_record
-from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
 from adapter_bert.experiments import figures
-from adapter_bert.data import scoring
-from adapter_bert.data import tasks
-from adapter_bert.data import tfrecords
+from adapter_bert.experiments import grid
+from adapter_bert.experiments import report
+from adapter_bert.experiments import tables
 import run_classifier_test
-from adapter_bert.experiments import sweep
-import tokenization
-from adapter_bert.training import loop as training
-
-training.enable_graph_mode()
 
 
 def result(task, tune, choice, seed, score, parameters, **settings):
@@ -46,14 +36,14 @@ def runs(task, tune, choice, scores, parameters=100, **settings):
 def results_file(tmp_path, results):
   path = str(tmp_path / "results.csv")
   with open(path, "w", encoding="utf-8") as output:
-    output.write(sweep.results_csv({str(i): r for i, r in enumerate(results)}))
+    output.write(report.results_csv({str(i): r for i, r in enumerate(results)}))
   return path
 
 
 def numbers_of(function, tmp_path, results):
   """A figure's numbers, from the results by way of their CSV."""
   path = results_file(tmp_path, results)
-  return function(sweep.settings_of(sweep.read_results(path)), path)
+  return function(report.candidates_of(report.read_results(path)), path)
 
 
 def run_main(*args):
@@ -65,9 +55,6 @@ def run_main(*args):
 def rows_of(path):
   with open(path, encoding="utf-8", newline="") as source:
     return list(csv.DictReader(source))
-
-
-# ------------------------------------------------- numbers of a sweep's results
 
 
 def test_parameters_by_hand(tmp_path):
@@ -188,10 +175,7 @@ def test_what_is_missing_is_said_with_the_preset(tmp_path, function, results,
     numbers_of(function, tmp_path, results)
   assert str(caught.value).startswith(str(tmp_path))
   assert any("--preset=%s " % name in str(caught.value)
-             for name in sweep.PRESETS)
-
-
-# ---------------------------------------------------------------- the drawings
+             for name in grid.PRESETS)
 
 
 def everything():
@@ -304,83 +288,19 @@ def test_without_matplotlib(monkeypatch):
     run_main("--figure=parameters", "--results=r.csv", "--output=a.png")
 
 
-# ---------------------------------------------------------------- the ablation
-
-
 @pytest.fixture(scope="module", name="files")
 def fixture_files(tmp_path_factory):
   return run_classifier_test.Files(str(tmp_path_factory.mktemp("files")))
 
 
-def trained(files, name, **changes):
-  """The task checkpoint of a run whose adapters all matter, and its results."""
-  settings = dict(do_train=True, num_train_epochs=12.0, adapter_init_scale=0.3,
-                  max_seq_length=20, **changes)
-  output_dir = files.path("out/" + name)
-  results = files.run("STS-B", output_dir, **settings)
-  task_checkpoint = os.path.join(output_dir, "task")
-  record = run_record.read(task_checkpoint)
-  # Two models may well rank a few sentences alike; this metric tells them apart.
-  run_record.write(task_checkpoint, dict(
-      record, task=dict(record["task"], metrics=["pearson"])))
-  return task_checkpoint, results.get("dev")
-
-
-@pytest.fixture(scope="module", name="stsb")
-def fixture_stsb(files):
-  # At a higher rate the outputs come out nearly the same for all sentences, and
-  # how they correlate with the labels is float noise.
-  return trained(files, "stsb", do_eval=True, learning_rate=3e-3)
-
-
-def ablation(files, task_checkpoint, **changes):
-  return figures.ablation_of_checkpoint(**dict(dict(
-      task_checkpoint=task_checkpoint, data_dir=files.path("STS-B"),
-      vocab_file=files.path("bert/vocab.txt")), **changes))
-
-
-def score_of(files, task_checkpoint, tmp_path, **changes):
-  """The main metric in points of a checkpoint, its model changed."""
-  record = run_record.read(task_checkpoint)
-  task, model = training.model_from_record(record, task_checkpoint)
-  records = tfrecords.prepare(
-      task, task.dev[0], files.path("STS-B"),
-      tokenization.FullTokenizer(files.path("bert/vocab.txt")), 20,
-      str(tmp_path))
-  predictions = training.predict(
-      dataclasses.replace(model, **changes), records,
-      checkpoints.Weights.open(task_checkpoint),
-      init_shared_from=record["init_shared_from"])
-  metrics = scoring.compute_metrics(task, predictions.labels, predictions.outputs)
-  return 100 * metrics["eval_" + task.main_metric]
-
-
-def test_an_ablation_is_the_model_without_those_adapters(files, stsb, tmp_path):
-  task_checkpoint, results = stsb
-  task, numbers = ablation(files, task_checkpoint)
-  assert [row[:2] for row in numbers.rows] == [[None, None], [0, 0], [0, 1],
-                                               [1, 1]]
-  scores = {tuple(row[:2]): row[2] for row in numbers.rows}
-  assert scores[None, None] == pytest.approx(
-      100 * results["eval_" + task.main_metric], abs=1e-3)
-  assert scores[0, 1] == pytest.approx(
-      score_of(files, task_checkpoint, tmp_path, adapter_fn=lambda x: x),
-      abs=1e-3)
-  assert scores[0, 0] == pytest.approx(
-      score_of(files, task_checkpoint, tmp_path, adapter_layers=[1]),
-      abs=1e-3)
-  assert len(set(round(score, 2) for score in scores.values())) == 4
-  whole = scores[None, None]
-  for row in numbers.rows:
-    assert row[3] == pytest.approx(100 * (1 - row[2] / whole), abs=1e-9)
-  assert numbers.notes == []  # a regression has no classes
-
-
-def test_the_ablation_from_the_command_line(files, stsb, tmp_path, capsys):
+@pytest.mark.slow
+def test_the_ablation_from_the_command_line(files, tmp_path, capsys):
   pytest.importorskip("matplotlib")
+  files.run("STS-B", files.path("out"), do_train=True, num_train_epochs=12.0,
+            adapter_init_scale=0.3, max_seq_length=20, learning_rate=3e-3)
   output = tmp_path / "heat.png"
   assert run_main(
-      "--figure=ablation", "--task_checkpoint=" + stsb[0],
+      "--figure=ablation", "--task_checkpoint=" + files.path("out/task"),
       "--data_dir=" + files.path("STS-B"), "--output=%s" % output,
       "--vocab_file=" + files.path("bert/vocab.txt"),
       "--eval_batch_size=7") == 0
@@ -397,56 +317,13 @@ def test_the_ablation_from_the_command_line(files, stsb, tmp_path, capsys):
   assert sorted(os.listdir(str(tmp_path))) == ["heat.csv", "heat.png"]
 
 
-@pytest.mark.slow
-def test_layers_that_share_adapters_are_removed_one_by_one(files, tmp_path):
-  # A seed and a rate with which it learns something: there must be a loss.
-  task_checkpoint, _ = trained(files, "shared", init_shared_from="mean",
-                               share_parameter_across_layers=True,
-                               learning_rate=3e-3, seed=2)
-  _, numbers = ablation(files, task_checkpoint)
-  scores = {tuple(row[:2]): row[2] for row in numbers.rows}
-  assert scores[0, 0] == pytest.approx(
-      score_of(files, task_checkpoint, tmp_path, adapter_layers=[1]),
-      abs=1e-3)
-  assert len(set(round(score, 2) for score in scores.values())) == 4
-
-
-@pytest.mark.slow
-def test_only_layers_that_have_adapters_are_ablated(files, tmp_path):
-  task_checkpoint, _ = trained(files, "upper", adapter_layers="1",
-                               learning_rate=3e-3)
-  _, numbers = ablation(files, task_checkpoint)
-  assert [row[:2] for row in numbers.rows] == [[None, None], [1, 1]]
-  assert numbers.rows[1][2] == pytest.approx(
-      score_of(files, task_checkpoint, tmp_path, adapter_fn=lambda x: x),
-      abs=1e-3)
-  assert "layer 1 " in figures.ablation_report(numbers, "title")
-
-
-def test_spans_and_their_names():
-  assert figures.spans([0, 1, 2]) == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2),
-                                      (2, 2)]
-  assert len(figures.spans(range(12))) == 78
-  assert [figures.removed_label(first, last, [0, 1, 2]) for first, last in (
-      (None, None), (1, 1), (0, 1), (0, 2))] == [
-          "no adapters removed", "layer 1", "layers 0-1", "all, layers 0-2"]
-
-
-def test_the_most_frequent_class_by_hand():
-  # Always 1 where three of four are: precision 3/4, recall 1, F1 6/7.
-  assert figures._majority_notes(tasks.get_task("MRPC"), np.array([1, 1, 0, 1])
-                                ) == ["always the most frequent class: 85.71"]
-  assert figures._majority_notes(tasks.get_task("MNLI"), np.array([2, 1, 2, 0])
-                                ) == ["always the most frequent class: 50.00"]
-
-
 def test_the_heat_map_has_an_empty_lower_triangle():
   pytest.importorskip("matplotlib")
-  numbers = figures.Numbers(
-      [(name, "{}") for name in ("first_layer", "last_layer", "score",
-                                 "relative_loss")],
+  numbers = tables.Table(
+      "", [(name, tables.NUMBER) for name in ("first_layer", "last_layer",
+                                              "score", "relative_loss")],
       [[None, None, 80.0, 0.0], [3, 3, 79.2, 1.0], [3, 5, 40.0, 50.0],
-       [5, 5, 80.8, -1.0]], [])
+       [5, 5, 80.8, -1.0]])
   drawing = figures.draw_ablation(numbers, "title")
   axes = drawing.axes[0]
   shown = np.ma.filled(axes.get_images()[0].get_array(), np.nan)
@@ -454,35 +331,3 @@ def test_the_heat_map_has_an_empty_lower_triangle():
   assert [label.get_text() for label in axes.get_xticklabels()] == ["3", "5"]
   assert {text.get_text(): text.get_position() for text in axes.texts} == {
       "1.0": (0, 0), "50": (1, 0), "-1.0": (1, 1)}
-
-
-def copied(task_checkpoint, directory, **changes):
-  """A copy of a task checkpoint with another run.json; without, if none."""
-  shutil.copytree(task_checkpoint, directory)
-  record = run_record.read(directory)
-  os.remove(os.path.join(directory, run_record.FILE))
-  if changes:
-    run_record.write(directory, dict(record, **changes))
-  return directory
-
-
-def test_what_cannot_be_ablated(files, stsb, tmp_path):
-  full = copied(stsb[0], str(tmp_path / "full"), tune="full", adapter_size=None)
-  without = copied(stsb[0], str(tmp_path / "without"))
-  short = copied(stsb[0], str(tmp_path / "short"),
-                 schedule={"precision": "float32"})
-  # Scores that are all the same go with no prediction.
-  files.table("constant/dev.tsv", "0 1 2 3 4 5 6 s1 s2 score", [
-      ["x"] * 7 + run_classifier_test.SENTENCES[i:i + 2] + ["3"]
-      for i in range(4)])
-  for changes, said in (
-      ({"task_checkpoint": full},
-       "was trained with tune=full and has no adapters to remove"),
-      ({"task_checkpoint": without}, "has no run.json beside it"),
-      ({"task_checkpoint": short}, "run.json: has no 'max_seq_length'"),
-      ({"task_checkpoint": str(tmp_path / "none")}, "no such checkpoint"),
-      ({"data_dir": str(tmp_path)}, "dev.tsv: no such file"),
-      ({"data_dir": files.path("constant")}, "there is nothing to lose"),
-      ({"batch_size": 0}, "a batch size of 0 cannot be")):
-    with pytest.raises(errors.InputError, match=said):
-      ablation(files, **dict({"task_checkpoint": stsb[0]}, **changes))

@@ -1,7 +1,6 @@
-"""Grids, the choice of the best, the tables, and real sweeps of tiny runs."""
+"""The flags of sweeps, and real sweeps of tiny runs."""
 
 import csv
-import fcntl
 import io
 import json
 import os
@@ -16,18 +15,17 @@ from absl import flags
 import numpy as np
 import pytest
 
-from adapter_bert.checkpoints import checkpoints
-from adapter_bert.experiments import count_parameters
 from adapter_bert.base import errors
+from adapter_bert.base import files as files_lib
+from adapter_bert.checkpoints import weights as weights_lib
+from adapter_bert.experiments import grid
+from adapter_bert.experiments import jobs
+from adapter_bert.experiments import parameters
+from adapter_bert.experiments import sweep
 from adapter_bert.tuning import Tuning
 import run_classifier_test
-from adapter_bert.experiments import sweep
 
 PROGRAM = [sys.executable, "-m", "adapter_bert.experiments.sweep"]
-
-
-def runs_of(*grids, **common):
-  return sweep.runs_of({"common": common, "grids": list(grids)}, "here")
 
 
 def refused(function, *args):
@@ -45,87 +43,6 @@ def flags_of(*args):
   return flag_values
 
 
-# --------------------------------------------------------- from grids to runs
-
-
-def test_a_grid_is_every_combination_in_order():
-  runs = runs_of({"task_name": ["RTE", "CoLA"], "learning_rate": [1e-3, 1e-4],
-                  "seed": [0, 1, 2]}, num_train_epochs=5)
-  assert [(run["task_name"], run["learning_rate"], run["seed"])
-          for run in runs] == [
-              (task, rate, seed) for task in ("RTE", "CoLA")
-              for rate in (1e-3, 1e-4) for seed in (0, 1, 2)]
-  assert {run["num_train_epochs"] for run in runs} == {5}
-  assert len({run.slug for run in runs}) == 12
-
-
-def test_equal_runs_are_one():
-  # A default given or not, another spelling of the task, 5.0 and 5.
-  runs = runs_of({"task_name": "MRPC", "num_train_epochs": 5},
-                 {"task_name": "mrpc", "num_train_epochs": 5.0, "seed": 0,
-                  "adapter_size": [64, 8], "adapter_init_scale": 1e-3})
-  assert [run["adapter_size"] for run in runs] == [64, 8]
-  # What means nothing for a method does not make runs of it.
-  runs = runs_of({"task_name": "RTE", "adapter_size": [8, 64],
-                  "tune": ["adapters", "full", "top_n", "head"],
-                  "top_n_layers": [1, 2], "adapter_init_scale": [1e-3, 1e-2]})
-  assert [tuple(run.settings.get(name) for name in (
-      "tune", "adapter_size", "adapter_init_scale", "top_n_layers"))
-          for run in runs] == [
-              (None, 8, None, None), (None, 8, 1e-2, None),
-              ("full", None, None, None), ("top_n", None, None, 1),
-              ("top_n", None, None, 2), ("head", None, None, None),
-              (None, None, None, None), (None, None, 1e-2, None)]
-
-
-def test_the_name_of_a_run_stays():
-  # Finished runs of earlier sweeps are found by it.
-  run, = runs_of({"task_name": "CoLA", "num_train_epochs": 0.03,
-                  "precision": "bfloat16", "bucket_window": 20,
-                  "adapter_size": 64, "learning_rate": 1e-3, "seed": 1,
-                  "tokenize_workers": 2})
-  assert run.slug == "CoLA-adapters64-lr0.001-ep0.03-seed1-23a00bd9"
-  assert run.label == ("CoLA, adapters, 64: lr 0.001, epochs 0.03, "
-                       "bucket_window 20, precision bfloat16, "
-                       "tokenize_workers 2, seed 1")
-
-
-@pytest.mark.parametrize("grids, said", [
-    ([{"task_name": "RTE", "learning_rat": 1}],
-     "here: grid 1: unknown key 'learning_rat'; did you mean learning_rate?"),
-    ([{"task_name": "RTE"}, {"epochs": 3}],
-     "here: grid 2: unknown key 'epochs'; did you mean num_train_epochs?"),
-    ([{"xyz": 3}], "grid 1: unknown key 'xyz'; known are data_dir, task_name"),
-    ({"grid": [{}]}, "here: unknown key 'grid'; did you mean grids?"),
-    ({"common": {"sead": 0}, "grids": [{}]}, "here: common: unknown key"),
-    ([{"output_dir": "x"}], "'output_dir' is not part of a grid"),
-    ([{"do_train": True}], "'do_train' is not part of a grid"),
-    ([{"learning_rate": "3e-4"}],
-     'learning_rate is "3e-4"; it must be a number'),
-    ([{"seed": [0, 1.5]}], "seed is 1.5; it must be a whole number"),
-    ([{"adapter_size": True}], "adapter_size is true; it must be a whole"),
-    ([{"learning_rate": True}], "learning_rate is true; it must be a number"),
-    ([{"learning_rate": None}], "learning_rate is null; it must be a number"),
-    ([{"compile_chains": 1}], "compile_chains is 1; it must be true or false"),
-    ([{"task_name": [["RTE"]]}], 'task_name is ["RTE"]; it must be a string'),
-    ([{"learning_rate": float("nan")}], "learning_rate is NaN; it must be a"),
-    ([{"learning_rate": 10**400}], "learning_rate is 1000"),
-    ([{"seed": []}], "seed is an empty list"),
-    ([{"seed": 1}], "grid 1: there is no task; give task_name"),
-    ([{"task_name": "RET"}], "unknown task 'RET'"),
-    ([{"task_name": "RTE", "tune": "adapter"}], "unknown tuning method"),
-    ([{"task_name": "RTE", "tune": "top_n"}], "give top_n_layers"),
-    ([{"task_spec": "nowhere.json"}], "nowhere.json"),
-    ([], "must be a list of grids"),
-    ({"common": {}}, "must be a list of grids"),
-    ("RTE", 'must be a list of grids, [{...}, ...], or an object with "grids", '
-     'found "RTE"'),
-    (["RTE"], 'grid 1: must be an object of settings, found "RTE"'),
-])
-def test_what_is_no_grid_is_refused_in_a_line(grids, said):
-  assert said in refused(sweep.runs_of, grids, "here")
-
-
 def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
   path = tmp_path / "grids.json"
   path.write_bytes(b'\xef\xbb\xbf[{"task_name": "RTE"}]')
@@ -134,7 +51,7 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("text, said", [
-    ("[{", "cannot be read as JSON"),
+    ("[{", "is not JSON: line 1"),
     ('[{"seed": 1, "seed": 2}]', 'the key "seed" stands twice'),
     (None, "No such file"),
 ])
@@ -201,204 +118,6 @@ def test_the_papers_sweeps(preset, args, count):
   if preset == "figure6_right":
     assert {run["adapter_init_scale"] for run in runs} == {
         1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1}
-
-
-def test_each_job_has_its_own_cores():
-  cores = os.sched_getaffinity(0)
-  assert sweep.shares_of_cores(1) == [None]
-  assert sweep.shares_of_cores(len(cores) + 1) == [None] * (len(cores) + 1)
-  if len(cores) > 1:
-    shares = sweep.shares_of_cores(2)
-    assert set.union(*shares) == cores and not set.intersection(*shares)
-
-
-# ----------------------------------------------------------------- the tables
-
-
-def result(score, seed=0, task="CoLA", trained=0.02, **settings):
-  """As in a result.json, of 120 seconds."""
-  return {"settings": dict(settings, task_name=task, seed=seed), "task": task,
-          "metric": "matthews", "score": float(score),
-          "metrics": {"eval_matthews": score / 100, "loss": 0.5},
-          "trained": {"parameters": 20, "head": 3, "of_encoder": 0.04,
-                      "of_whole": trained, "whole": 1000}, "seconds": 120.0}
-
-
-# The mean of 80, 82, 84 is 82; their variance (4 + 0 + 4) / 2 = 4, and the
-# standard error 2 / sqrt(3) = 1.1547.
-RESULTS = (
-    [result(score, seed, adapter_size=8)
-     for seed, score in enumerate((80, 82, 84))] +
-    # A better seed, a worse mean.
-    [result(score, seed, adapter_size=8, learning_rate=1e-3)
-     for seed, score in enumerate((60, 70, 95))] +
-    # The best mean, of fewer seeds.
-    [result(99, 0, adapter_size=8, learning_rate=1e-4)] +
-    [result(score, seed, adapter_size=64, trained=0.1)
-     for seed, score in enumerate((83, 83, 83))] +
-    [result(score, seed, task="RTE", trained=t, adapter_size=size)
-     for size, t, scores in ((8, 0.02, (70, 72, 74)), (64, 0.1, (50, 52, 54)))
-     for seed, score in enumerate(scores)] +
-    [result(90, 0, tune="full", trained=1.0),
-     result(85, 0, tune="top_n", top_n_layers=1, trained=0.3)])
-
-
-def rows_of(markdown, title):
-  """A markdown table below its title: a list of dicts."""
-  lines = markdown.split("**%s**\n\n" % title)[1].split("\n\n")[0].split("\n")
-  cells = [[cell.strip() for cell in line.strip("|").split("|")]
-           for line in lines]
-  return [dict(zip(cells[0], row)) for row in cells[2:]]
-
-
-def test_the_chosen_settings_by_hand():
-  rows = rows_of(sweep.results_tables(RESULTS),
-                 "The settings chosen for each task")
-  found = {(row["task"], row["method"]): row for row in rows}
-  assert len(rows) == len(found) == 3 + 2 + 3
-  assert found["CoLA", "adapters, 8"] == {
-      "task": "CoLA", "metric": "matthews", "method": "adapters, 8",
-      "chosen": "lr 5e-05, epochs 3", "mean": "82.00", "s.e.": "1.15",
-      "best": "84.00", "seeds": "3", "trained": "2.00%",
-      "total x": "1.04x"}  # two tasks: 1 + 2 * 0.02
-  best = found["CoLA", "adapters, best of 8, 64"]
-  assert best["chosen"] == "adapters, 64: lr 5e-05, epochs 3"
-  assert (best["mean"], best["s.e."], best["trained"]) == (
-      "83.00", "0.00", "10.00%")
-  assert found["RTE", "adapters, best of 8, 64"]["mean"] == "72.00"
-  full = found["CoLA", "full fine-tuning"]
-  assert (full["s.e."], full["seeds"], full["total x"]) == ("", "1", "2.00x")
-  assert found["CoLA", "top 1 layer"]["total x"] == "1.60x"
-
-
-def test_the_summary_by_hand():
-  rows = rows_of(sweep.results_tables(RESULTS),
-                 "Methods: mean ± standard error")
-  assert [row["method"] for row in rows] == [
-      "adapters, 8", "adapters, 64", "adapters, best of 8, 64",
-      "full fine-tuning", "top 1 layer"]
-  assert rows[0] == {
-      "method": "adapters, 8", "CoLA": "82.0 ± 1.2", "RTE": "72.0 ± 1.2",
-      "average": "77.0", "trained": "2.00%", "total x": "1.04x",
-      "minutes": "2.0"}
-  # 64 for CoLA and 8 for RTE: (10% + 2%) / 2, and 1 + 0.1 + 0.02.
-  assert rows[2] == {
-      "method": "adapters, best of 8, 64", "CoLA": "83.0 ± 0.0",
-      "RTE": "72.0 ± 1.2", "average": "77.5", "trained": "6.00%",
-      "total x": "1.12x", "minutes": "2.0"}
-  # No average where a task is missing.
-  assert (rows[3]["CoLA"], rows[3]["RTE"], rows[3]["average"]) == (
-      "90.0", "", "")
-
-
-def test_every_setting_is_in_a_table_and_what_is_the_same_is_said_once():
-  text = sweep.results_tables([
-      result(80, seed, bucket_window=20, adapter_init_scale=scale)
-      for scale in (1e-2, 1e-4) for seed in (0, 1)])
-  rows = rows_of(text, "All settings")
-  assert [row["settings"] for row in rows] == [
-      "lr 5e-05, epochs 3, init scale 0.0001",
-      "lr 5e-05, epochs 3, init scale 0.01"]
-  assert [row["seeds"] for row in rows] == ["2", "2"]
-  assert "In all runs: bucket_window 20." in text
-  assert "best of" not in text.split("\n\n")[1]
-  assert "No run has finished" in sweep.results_tables([])
-
-
-def test_of_an_error_the_least_is_the_best():
-  results = [dict(result(score, seed, learning_rate=rate),
-                  metric="mean_squared_error")
-             for rate, scores in ((1e-3, (2, 3)), (1e-4, (4, 0.5)))
-             for seed, score in enumerate(scores)]
-  row, = rows_of(sweep.results_tables(results),
-                 "The settings chosen for each task")
-  assert (row["chosen"], row["mean"], row["best"]) == (
-      "lr 0.0001, epochs 3", "2.25", "0.50")
-
-
-def test_the_csv():
-  results = {"run-%d" % i: r for i, r in enumerate(RESULTS)}
-  results["low"] = result(10, 2, tune="head", precision="bfloat16")
-  rows = list(csv.DictReader(io.StringIO(sweep.results_csv(results))))
-  assert len(rows) == len(results)
-  assert {row["run"] for row in rows} == set(results)
-  first = rows[0]
-  # By task, method, size, then the rates.
-  assert (first["task"], first["learning_rate"]) == ("CoLA", "5e-05")
-  assert [row["seed"] for row in rows[:3]] == ["0", "1", "2"]
-  assert {key: first[key] for key in (
-      "method", "tune", "adapter_size", "top_n_layers", "num_train_epochs",
-      "adapter_init_scale", "precision", "metric", "score", "eval_matthews",
-      "trained_parameters", "trained_percent", "trained_percent_of_encoder",
-      "head_parameters", "total_parameters", "seconds")} == {
-          "method": "adapters, 8", "tune": "adapters", "adapter_size": "8",
-          "top_n_layers": "", "num_train_epochs": "3.0",
-          "adapter_init_scale": "0.001", "precision": "float32",
-          "metric": "matthews", "score": "80.0000", "eval_matthews": "0.8",
-          "trained_parameters": "20", "trained_percent": "2.000000",
-          "trained_percent_of_encoder": "4.000000", "head_parameters": "3",
-          "total_parameters": "1000", "seconds": "120.0"}
-  head, = [row for row in rows if row["tune"] == "head"]
-  assert (head["adapter_size"], head["adapter_init_scale"],
-          head["precision"]) == ("", "", "bfloat16")
-
-
-def test_the_csv_is_read_back(tmp_path):
-  path = tmp_path / "results.csv"
-  more = [result(10, 2, tune="head", precision="bfloat16",
-                 compile_chains=False, bucket_window=20),
-          result(11, 0, adapter_layers="0-1,4", learning_rate=1e-3)]
-  path.write_text(sweep.results_csv({str(i): r for i, r in enumerate(
-      RESULTS + more)}), encoding="utf-8")
-  expected = sweep.settings_of(RESULTS + more)
-  found = sweep.settings_of(sweep.read_results(str(path)))
-  for one, other in zip(found, expected):
-    for name in sweep.SETTINGS:
-      if name not in ("seed", "task_name", *one.method.meaningless):
-        values = [sweep.setting(s.settings, name) for s in (one, other)]
-        assert values[0] == values[1], name
-        assert type(values[0]) is type(values[1]) or name in (
-            "learning_rate", "num_train_epochs")
-    assert (one.task, one.metric, one.method, one.scores, one.trained,
-            one.parameters, one.seconds) == (
-                other.task, other.metric, other.method, other.scores,
-                pytest.approx(other.trained), other.parameters, other.seconds)
-  assert len(found) == len(expected)
-  assert expected[0].parameters == 20
-
-
-@pytest.mark.parametrize("text, said", [
-    (None, "results.csv: cannot be read: No such file"),
-    ("a,b\n1,2\n", "has no column 'score'; give a sweep's results.csv"),
-    ("task,metric,score\nRTE,accuracy,high\n", "cannot be read as a sweep's"),
-    ("task,metric,score,seed\nRTE,accuracy,50,x\n", "cannot be read as a"),
-    ("task,metric,score\nRTE,accuracy,nan\n", "the score of a run is nan"),
-    ("task,metric,score,tune\nRTE,accuracy,50,adaptors\n",
-     "results.csv: unknown tuning method 'adaptors'"),
-    (b"\xff\xfe", "cannot be read as a sweep's results.csv"),
-])
-def test_another_file_than_the_csv_is_refused(tmp_path, text, said):
-  path = tmp_path / "results.csv"
-  if text is not None:
-    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
-  assert said in refused(sweep.read_results, str(path))
-
-
-def test_other_files_among_the_runs(tmp_path):
-  runs = tmp_path / "runs"
-  (runs / "half-finished").mkdir(parents=True)
-  (runs / "notes.txt").write_text("mine", encoding="utf-8")
-  assert sweep.finished_results(str(tmp_path)) == {}
-  damaged = runs / "half-finished" / "result.json"
-  for text, said in (("{}", "is not a run's result; delete it"),
-                     ("[1]", "is not a run's result"),
-                     ('{"a"', "cannot be read")):
-    damaged.write_text(text, encoding="utf-8")
-    line = refused(sweep.finished_results, str(tmp_path))
-    assert said in line and str(damaged) in line
-
-
-# ------------------------------------------------------------------ real runs
 
 
 @pytest.fixture(scope="module", name="files")
@@ -468,7 +187,7 @@ def test_a_sweep_leaves_results_and_task_checkpoints(files, swept):
   rows = rows_in(swept)
   assert [row["method"] for row in rows] == ["adapters, 3", "full fine-tuning"]
   config = files.config
-  counts = count_parameters.count(config, [3], 3)
+  counts = parameters.count(config, [3], 3)
   for row, tune in zip(rows, ("adapters", "full")):
     run_dir = os.path.join(swept, "runs", row["run"])
     said = dict(line.split(" = ") for line in
@@ -484,12 +203,12 @@ def test_a_sweep_leaves_results_and_task_checkpoints(files, swept):
     assert row["trained_parameters"] == "%d" % trained.parameters
     assert row["total_parameters"] == "%d" % counts.whole
     # What is trained is in the task checkpoint, and the head.
-    held = checkpoints.Weights(
-        [checkpoints.find(os.path.join(run_dir, "task"))]).shapes
+    held = weights_lib.Weights(
+        [weights_lib.find(os.path.join(run_dir, "task"))]).shapes
     assert sum(np.prod(shape, dtype=int) for name, shape in held.items()
                if name != "global_step") == trained.parameters + trained.head
     # What only a run that goes on needs is gone.
-    assert not checkpoints.numbered(run_dir)
+    assert not weights_lib.numbered(run_dir)
     assert not os.path.lexists(os.path.join(run_dir, "records"))
     assert float(row["seconds"]) > 0
   assert not os.path.exists(os.path.join(swept, "records"))
@@ -508,6 +227,29 @@ def test_finished_runs_are_not_repeated(files, swept, capsys):
   assert read(swept, "table.md") == table
 
 
+def test_damaged_results_are_worked_out_again(files, swept, tmp_path, capsys):
+  copy = str(tmp_path / "copy")
+  shutil.copytree(swept, copy)
+  first, second = run_dirs(copy)
+  expected = json.loads(read(first, "result.json"))
+  for path in (first + "/result.json", second + "/result.json",
+               second + "/sweep_state.json"):
+    with open(path, "wb") as damaged:
+      damaged.write(b"\xff")
+  assert run_main(files, copy, "--tasks=MNLI", "--tunes=adapters,full",
+                  "--epochs=1") == 0
+  said = capsys.readouterr().out
+  assert "2 runs, 2 of them finished before" in said
+  assert said.count("was damaged, and is worked out again") == 2
+  assert "sweep_state.json: is not text" in said
+  assert json.loads(read(first, "result.json")) == expected
+  rows = rows_in(copy)
+  assert sorted(float(row.pop("seconds")) > 0 for row in rows) == [False, True]
+  for row, other in zip(rows, rows_in(swept)):
+    other.pop("seconds")
+    assert row == other
+
+
 def test_the_report_alone(swept, tmp_path):
   copy = str(tmp_path / "copy")
   shutil.copytree(swept, copy)
@@ -523,18 +265,18 @@ def test_the_report_alone(swept, tmp_path):
 
 
 def test_one_sweep_at_a_time(files, swept):
-  with sweep.lock_sweep(swept):
-    assert "another sweep is at work in %s" % swept in refused(
+  with files_lib.locked(swept):
+    assert "%s is in use by process" % swept in refused(
         run_main, files, swept, "--tasks=MNLI")
 
 
 def test_results_of_other_weights_are_not_mixed(files, swept, tmp_path):
   other = str(tmp_path / "other.ckpt")
   run_classifier_test.write_base(other, files.config)
-  weights = checkpoints.Weights([other])
+  weights = weights_lib.Weights([other])
   arrays = {name: weights.value(name) for name in weights.shapes}
   arrays["bert/pooler/dense/bias"] = arrays["bert/pooler/dense/bias"] + 1
-  checkpoints.write(other, arrays)
+  weights_lib.write(other, arrays)
   for base in ("--init_checkpoint=" + other, "--init_checkpoint="):
     line = refused(run_main, files, swept, "--tasks=MNLI", "--epochs=1", base)
     assert "other weights" in line and swept in line
@@ -559,16 +301,17 @@ def test_what_cannot_run_is_refused_before_anything_runs(files, tmp_path, args,
   assert not os.path.exists(output_dir)
 
 
-def runs_and_options(files, output_dir, **grid):
+def runs_and_options(files, output_dir, **settings):
   """Of a sweep over MRPC from random weights."""
-  return (runs_of(dict(grid, task_name="MRPC", max_seq_length=24)),
-          sweep.Options(str(output_dir), files.path("bert/vocab.txt"),
+  settings = dict(settings, task_name="MRPC", max_seq_length=24)
+  return (grid.runs_of([settings], "here"),
+          jobs.Options(str(output_dir), files.path("bert/vocab.txt"),
                         files.path("bert/bert_config.json"), None, files.root))
 
 
 def test_runs_of_random_weights_are_announced(files, tmp_path, capsys):
   runs, options = runs_and_options(files, tmp_path)
-  sweep.check_runs(runs, options)
+  jobs.check_runs(runs, options)
   assert "random weights" in capsys.readouterr().out
   config = options.config(runs[0])
   assert (config.keep_checkpoint_max, config.save_checkpoints_secs) == (1, 60)
@@ -588,7 +331,7 @@ def test_combinations_are_checked_too(files, tmp_path):
   runs, options = runs_and_options(files, tmp_path, save_best=[True, False],
                                    early_stopping=[3, 0])
   assert "early_stopping is 3, but save_best" in refused(
-      sweep.check_runs, runs, options)
+      jobs.check_runs, runs, options)
 
 
 @pytest.mark.slow
@@ -623,12 +366,12 @@ LONG = ["--tasks=MRPC", "--epochs=200", "--seeds=0,1", "--jobs=2",
 
 def locks_are_free(output_dir):
   """Whether no process works on a run any more."""
-  for run_dir in run_dirs(output_dir):
-    with open(os.path.join(run_dir, "lock"), "a", encoding="utf-8") as lock:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        return False
+  try:
+    for run_dir in run_dirs(output_dir):
+      with files_lib.locked(run_dir):
+        pass
+  except errors.InputError:
+    return False
   return True
 
 
@@ -637,7 +380,7 @@ def saved(output_dir):
   if not os.path.isdir(os.path.join(output_dir, "runs")):
     return []
   return [prefix for run_dir in run_dirs(output_dir)
-          for prefix in checkpoints.numbered(run_dir)]
+          for prefix in weights_lib.numbered(run_dir)]
 
 
 @pytest.fixture(scope="module", name="uninterrupted")
@@ -690,8 +433,7 @@ def test_a_sweep_that_is_killed_goes_on(files, tmp_path, uninterrupted, capsys):
   # Its runs are at work still, and no second process may join them.
   assert not locks_are_free(out)
   check_resumed(files, out, uninterrupted)
-  assert "after the process that an earlier sweep left" in (
-      capsys.readouterr().out)
+  assert "waiting for an earlier sweep's run: " in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -714,5 +456,5 @@ def test_a_task_of_ones_own_and_layers_of_ones_choice(files, tmp_path):
   assert row["trained_parameters"] == "%d" % (
       2 * (2 * 3 * 16 + 16 + 3) + 5 * 2 * 16)
   run_dir, = run_dirs(out)
-  assert checkpoints.numbered(run_dir)
+  assert weights_lib.numbered(run_dir)
   assert os.listdir(os.path.join(run_dir, "records"))
