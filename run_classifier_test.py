@@ -25,6 +25,7 @@ import run_classifier
 from adapter_bert import settings
 from adapter_bert.experiments import jobs
 from adapter_bert import test_util
+from adapter_bert.training import inputs as inputs_lib
 from adapter_bert.training import loop as training
 
 training.enable_graph_mode()
@@ -174,12 +175,12 @@ def test_predictions_are_rows_in_order_and_a_submission(files, mrpc):
   assert submission[1:] == ["%d\t%d" % (i, p)
                             for i, p in enumerate(rows.argmax(1))]
   # They are what training.predict computes.
-  setup = run_classifier.set_up(settings.RunConfig(
+  inputs = inputs_lib.read(settings.RunConfig(
       **files.settings("MRPC", mrpc, do_predict=True)))
-  split, = setup.task.test
+  split, = inputs.task.test
   outputs = training.predict(
-      setup.model, tfrecords.prepare(
-          setup.task, split, files.path("MRPC"), setup.tokenizer, 24, mrpc),
+      inputs.model, tfrecords.prepare(
+          inputs.task, split, files.path("MRPC"), inputs.tokenizer, 24, mrpc),
       checkpoints.Weights.open(mrpc)).outputs
   np.testing.assert_allclose(rows, outputs, atol=1e-6)
   assert np.ptp(rows[:, 0]) > 1e-4  # else an order could not be told

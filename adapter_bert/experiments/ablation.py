@@ -24,7 +24,7 @@ from adapter_bert.experiments.tables import INT
 from adapter_bert.experiments.tables import SCORE
 from adapter_bert.training import evaluation
 from adapter_bert.training import specs
-import run_classifier
+from adapter_bert.training import inputs as inputs_lib
 
 
 class SwitchedAdapter(object):
@@ -161,7 +161,7 @@ def of_checkpoint(task_checkpoint, data_dir, vocab_file,
     do_lower_case = record["do_lower_case"]
   except KeyError as error:
     raise errors.InputError("%s: has no %s" % (where, error)) from error
-  tokenizer = run_classifier.load_tokenizer(
+  tokenizer = inputs_lib.load_tokenizer(
       vocab_file, do_lower_case, init_checkpoint, model.bert_config, where)
   weights = weights_lib.Weights.open(task_checkpoint, init_checkpoint,
                                      force_base)

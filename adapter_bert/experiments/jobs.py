@@ -31,7 +31,7 @@ from adapter_bert.experiments import grid
 from adapter_bert.experiments import parameters
 from adapter_bert.experiments import report
 from adapter_bert.training import specs
-import run_classifier
+from adapter_bert.training import inputs as inputs_lib
 
 # Under a run's directory.
 STATE, LOG = "sweep_state.json", "log.txt"
@@ -95,7 +95,7 @@ def check_runs(runs, options):
       _check_run(run, options)
       if not pairs <= checked:
         checked |= pairs
-        run_classifier.set_up(options.config(run))
+        inputs_lib.read(options.config(run))
     except errors.InputError as error:
       raise errors.InputError("%s: %s" % (run.label, error)) from error
   if options.init_checkpoint:
@@ -116,7 +116,7 @@ def _check_run(run, options):
       if not os.path.isfile(path):
         raise errors.InputError("there is no file %s; give the glue_dir that "
                                 "has it, or data_dir in the grid" % path)
-  run_classifier.check_actions(config, run.task)
+  inputs_lib.check_actions(config, run.task)
 
 
 def check_base(results, options):

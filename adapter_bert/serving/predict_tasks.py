@@ -52,8 +52,8 @@ from adapter_bert.data import features
 from adapter_bert.data import reading
 from adapter_bert.data import tasks
 import modeling
-import run_classifier
 from adapter_bert import settings
+from adapter_bert.training import inputs as inputs_lib
 from adapter_bert.training import loop as training
 
 FLAGS = flags.FLAGS
@@ -601,8 +601,8 @@ def set_up(options):
     check_config(options.bert_config_file, first)
   config = first.model.bert_config
   where = os.path.join(os.path.dirname(first.prefix), run_record.FILE)
-  run_classifier.check_length(options.max_seq_length, config, where)
-  tokenizer = run_classifier.load_tokenizer(
+  inputs_lib.check_length(options.max_seq_length, config, where)
+  tokenizer = inputs_lib.load_tokenizer(
       options.vocab_file, first.record["do_lower_case"],
       options.init_checkpoint, config, where)
   base = open_base(tasks, options.init_checkpoint, options.force_base)

@@ -1,19 +1,30 @@
 """A model run over every example of a set, and written out as a whole.
 
     result = predict(model, records, Weights.open(output_dir))
+
+`Evaluation` does it for the splits of a run's task, and writes the run's files.
 """
 
 import contextlib
+import dataclasses
+import os
+import time
 import types
+from typing import Any, Dict, Optional
 
 from absl import logging
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.checkpoints import checkpoints
+from adapter_bert.data import scoring
+from adapter_bert.data import tasks
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.training import graphs
+from adapter_bert.training import reports
+from adapter_bert.training import specs
 
 
 class Predictions(types.SimpleNamespace):
@@ -163,3 +174,92 @@ def _in_order(parts, num_examples):
   if list(index[order]) != list(range(num_examples)):
     raise ValueError("an example was lost or came twice")
   return Predictions(**{name: value[order] for name, value in rows.items()})
+
+
+# ------------------------------------------------------ the splits of a task
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation(object):
+  """A run's model on the splits of its task, and the files that come of it.
+
+  records: {split.name: tfrecords.RecordSet}.
+  output_dir: str, where the files go.
+  group: distribution.Group; of several processes only the chief writes.
+  eval_batch_size, predict_batch_size: ints; results do not depend on them.
+  seed: int, for what is new. init_shared_from: see checkpoints.match.
+  """
+  task: tasks.Task
+  model: specs.ClassifierSpec
+  records: Dict[str, Any]
+  output_dir: str
+  group: Any
+  eval_batch_size: int = 32
+  predict_batch_size: int = 32
+  seed: int = 0
+  init_shared_from: Optional[str] = None
+
+  def score(self, split, weights):
+    """Evaluates one split, for TensorBoard too.
+
+    Args:
+      split: tasks.Split.
+      weights: checkpoints.Weights.
+
+    Returns: dict of metric name -> float; None in a process that is not the
+      chief.
+    """
+    predictions = self._predictions(split, weights, self.eval_batch_size)
+    if predictions is None:
+      return None
+    loss = float(np.mean(predictions.losses, dtype=np.float64))
+    results = dict(
+        scoring.compute_metrics(self.task, predictions.labels,
+                                predictions.outputs),
+        eval_loss=loss, loss=loss,
+        global_step=checkpoints.step_of(weights.prefixes[-1]))
+    self._write_summary(split, results)
+    return results
+
+  def evaluate(self, split, weights):
+    """`score`; the chief writes eval_results<suffix>.txt, too."""
+    began = time.monotonic()
+    results = self.score(split, weights)
+    if results is None:
+      return None
+    logging.info("%s: %d examples in %.1f s", split.name,
+                 self.records[split.name].num_examples,
+                 time.monotonic() - began)
+    lines = ["%s = %s\n" % item for item in sorted(results.items())]
+    for line in lines:
+      logging.info("  %s", line.rstrip())
+    files.write_atomically(os.path.join(
+        self.output_dir, "eval_results%s.txt" % split.suffix), lines)
+    return results
+
+  def predict(self, split, weights):
+    """Predicts one split: test_results<suffix>.tsv and the submission file."""
+    predictions = self._predictions(split, weights, self.predict_batch_size)
+    if predictions is None:
+      return
+    outputs = predictions.outputs
+    paths = [os.path.join(self.output_dir, name) for name in (
+        "test_results%s.tsv" % split.suffix, split.submission)]
+    with errors.reported():
+      scoring.write_test_results(outputs, paths[0])
+      scoring.write_submission(self.task, split, outputs, paths[1])
+    logging.info("predicted %d examples: %s", len(outputs), ", ".join(paths))
+
+  def _predictions(self, split, weights, batch_size):
+    return predict(self.model, self.records[split.name], weights, batch_size,
+                   self.group, self.seed, self.init_shared_from)
+
+  def _write_summary(self, split, results):
+    """TensorBoard scalars, in a directory of their own for each split."""
+    scalars = {k: v for k, v in results.items() if k != "global_step"}
+    # One writer for the whole run: a second one of the same second would
+    # overwrite the first one's file.
+    writer = reports.summary_writer(
+        os.path.join(self.output_dir, "eval" + split.suffix))
+    writer.add_summary(reports.scalar_summary(scalars), results["global_step"])
+    writer.flush()

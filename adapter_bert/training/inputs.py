@@ -1,0 +1,220 @@
+"""What the settings of a run name, read and checked: task, tokenizer, model.
+
+The first half of a plan (plan.py): it looks at the settings and at the files
+that they name, and at no output_dir, checkpoint or device.
+"""
+
+import dataclasses
+import hashlib
+import os
+import platform
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from adapter_bert import settings
+from adapter_bert.base import errors
+from adapter_bert.data import features
+from adapter_bert.data import task_specs
+from adapter_bert.data import tasks
+from adapter_bert.distributed import devices as distribution
+from adapter_bert.training import specs
+import modeling
+import tokenization
+
+_ROOT = os.path.dirname(os.path.abspath(modeling.__file__))
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs(object):
+  """What a RunConfig names.
+
+  record: dict, what run.json is to hold, as far as the settings say it.
+  """
+  task: tasks.Task
+  tokenizer: tokenization.FullTokenizer
+  model: specs.ClassifierSpec
+  record: dict
+
+
+def read(config):
+  """The Inputs of a settings.RunConfig.
+
+  Raises: InputError, also for settings that do not fit each other.
+  """
+  task = _task(config)
+  check_actions(config, task)
+  features.check_room(config.max_seq_length, task.is_pair)
+  bert_config = _bert_config(config)
+  tokenizer = load_tokenizer(config.vocab_file, config.do_lower_case,
+                             config.init_checkpoint, bert_config,
+                             config.bert_config_file)
+  model = specs.ClassifierSpec(
+      bert_config=bert_config, num_labels=task.num_labels,
+      is_regression=task.is_regression, adapter_size=config.adapter_size,
+      adapter_init_scale=config.adapter_init_scale,
+      adapter_layers=_layer_list(config.adapter_layers,
+                                 bert_config.num_hidden_layers),
+      tune=config.tune, top_n_layers=config.top_n_layers,
+      precision=config.precision)
+  with errors.reported():
+    _check_tuning(model)
+  return Inputs(task, tokenizer, model, _record(config, task, model))
+
+
+def load_tokenizer(vocab_file, do_lower_case, init_checkpoint, bert_config,
+                   config_path):
+  """The tokenizer, checked against the model that reads its ids.
+
+  Args:
+    vocab_file, do_lower_case, init_checkpoint: as in RunConfig.
+    bert_config: modeling.BertConfig.
+    config_path: str, where it comes from, for messages.
+
+  Raises: InputError.
+  """
+  with errors.reported():
+    tokenization.validate_case_matches_checkpoint(do_lower_case,
+                                                  init_checkpoint)
+    tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
+  if len(tokenizer.vocab) > bert_config.vocab_size:
+    raise errors.InputError(
+        "%s has %d words and the model %d (vocab_size in %s); give the "
+        "vocabulary that the model was trained with" %
+        (vocab_file, len(tokenizer.vocab), bert_config.vocab_size,
+         config_path))
+  return tokenizer
+
+
+def check_length(max_seq_length, bert_config, config_path):
+  """Raises InputError if the model has fewer positions than max_seq_length."""
+  if max_seq_length > bert_config.max_position_embeddings:
+    raise errors.InputError(
+        "max_seq_length is %d and the model has %d positions "
+        "(max_position_embeddings in %s); give at most that" %
+        (max_seq_length, bert_config.max_position_embeddings, config_path))
+
+
+def _task(config):
+  if config.task_spec:
+    task = task_specs.load_task_spec(config.task_spec)
+    if config.task_name and config.task_name.lower() != task.name:
+      raise errors.InputError(
+          "task_name is %s and task_spec describes %s; give one of them" %
+          (config.task_name, task.name))
+    return task
+  if not config.task_name:
+    raise errors.InputError("neither task_name nor task_spec is given; tasks "
+                            "are %s" % ", ".join(tasks.TASKS))
+  return tasks.get_task(config.task_name)
+
+
+def _layer_list(text, num_hidden_layers):
+  """"6-11" or "0,2,4-5" -> a sorted list of layers; None stays None."""
+  if text is None:
+    return None
+  layers = settings.layers_of(text)
+  if layers[-1] >= num_hidden_layers:
+    raise errors.InputError(
+        "adapter_layers is %s; the model's layers are 0 to %d" %
+        (text, num_hidden_layers - 1))
+  return layers
+
+
+def _check_tuning(model):
+  """Raises ValueError for a method that is unknown or does not fit."""
+  if not model.tuning.uses_adapters and model.adapter_layers is not None:
+    raise ValueError("adapter_layers is given, but the tuning method is %s, "
+                     "which has no adapters" % model.tune)
+  if model.tune == "top_n" and model.bert_config.share_parameter_across_layers:
+    raise ValueError("tune=top_n needs layers of their own, and the model's "
+                     "layers share their weights")
+
+
+def check_actions(config, task):
+  """Raises InputError if there is nothing to do, or it cannot be done."""
+  if not (config.do_train or config.do_eval or config.do_predict or
+          config.export_full_checkpoint):
+    raise errors.InputError("nothing to do: give at least one of --do_train, "
+                            "--do_eval, --do_predict and "
+                            "--export_full_checkpoint")
+  for wanted, splits, flag in ((config.do_train, task.train, "do_train"),
+                               (config.do_eval, task.dev, "do_eval"),
+                               (config.do_predict, task.test, "do_predict")):
+    if wanted and not splits:
+      raise errors.InputError(
+          "--%s: the task %s has no file for that%s" %
+          (flag, task.display_name,
+           "; it is predicted from the output_dir of an MNLI run"
+           if task.name == "ax" else ""))
+  path = config.export_full_checkpoint
+  if path and (not os.path.basename(path) or os.path.isdir(path)):
+    raise errors.InputError(
+        "export_full_checkpoint is %s, a directory; give a prefix in it, such "
+        "as %s" % (path, os.path.join(path, "bert_model.ckpt")))
+  if config.do_train and not config.num_train_epochs:
+    raise errors.InputError("num_train_epochs is 0, so there is nothing to "
+                            "train; leave out do_train")
+  if config.do_train and config.task_checkpoint:
+    raise errors.InputError(
+        "task_checkpoint is evaluated and predicted with; to train on from it, "
+        "give it as --init_checkpoint")
+  if config.save_best and not task.dev:
+    raise errors.InputError("save_best needs a dev file, and %s has none" %
+                            task.display_name)
+  if config.early_stopping and not config.save_best:
+    raise errors.InputError("early_stopping is %d, but save_best is not set" %
+                            config.early_stopping)
+  distribution.check(config.distribution, config.start_timeout,
+                     config.heartbeat_timeout)
+
+
+def _bert_config(config):
+  """The model's BertConfig, the sharing flags put over the file's keys."""
+  with errors.reported():
+    values = modeling.BertConfig.from_json_file(
+        config.bert_config_file).to_dict()
+    for key in ("share_parameter_across_layers", "layers_per_group",
+                "share_adapters"):
+      if getattr(config, key) is not None:
+        values[key] = getattr(config, key)
+    bert_config = modeling.BertConfig.from_dict(values)
+  check_length(config.max_seq_length, bert_config, config.bert_config_file)
+  return bert_config
+
+
+def _record(config, task, model):
+  """What run.json holds: enough to evaluate, and to refuse another run."""
+  return dict(
+      specs.describe_model(model),
+      task=task_specs.task_to_dict(task),
+      init_shared_from=config.init_shared_from,
+      do_lower_case=config.do_lower_case,
+      schedule={name: getattr(config, name)
+                for name in settings.recorded("schedule")},
+      versions={"tensorflow": tf.__version__, "numpy": np.__version__,
+                "python": platform.python_version()},
+      base=None)
+
+
+def in_common(config, inputs):
+  """What all processes of a run must agree in, a dict."""
+  words = hashlib.sha256("\n".join(inputs.tokenizer.vocab).encode("utf-8"))
+  return dict(
+      settings.agreed(config),
+      bert_config=inputs.record["bert_config"], task=inputs.record["task"],
+      vocabulary=words.hexdigest()[:12], code=_digest_of_code(),
+      tensorflow=tf.__version__)
+
+
+def _digest_of_code():
+  """str: of the Python files that every run of this project imports from."""
+  digest = hashlib.sha256()
+  paths = tf.io.gfile.glob([os.path.join(_ROOT, name) for name in (
+      "modeling.py", "optimization.py", "run_classifier.py", "tokenization.py",
+      "adapter_bert/*.py", "adapter_bert/*/*.py")])
+  for path in sorted(paths):
+    if not path.endswith("_test.py"):
+      with open(path, "rb") as source:
+        digest.update(source.read())
+  return digest.hexdigest()[:12]
