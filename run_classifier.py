@@ -26,8 +26,9 @@ import tensorflow.compat.v1 as tf
 from adapter_bert import settings
 from adapter_bert.base import errors
 from adapter_bert.base import flags as flags_lib
-from adapter_bert.checkpoints import checkpoints
 from adapter_bert.checkpoints import record as run_record
+from adapter_bert.checkpoints import task as task_lib
+from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.data import tasks
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.training import best
@@ -140,14 +141,14 @@ def train(plan, evaluation):
                listeners=listeners)
   if group.is_chief:
     task = os.path.join(output_dir, plan_lib.TASK)
-    size = checkpoints.write_task(task, output_dir)
+    size = task_lib.write(task, output_dir)
     logging.info("task checkpoint: %s, %.1f MB", task, size / 1e6)
 
 
 def record_run(plan, spec):
   """Writes run.json, unless the run there is finished: it has what was used."""
-  is_finished = bool(plan.found) and checkpoints.step_of(
-      checkpoints.newest(plan.output_dir)) >= spec.num_train_steps
+  is_finished = bool(plan.found) and weights_lib.step_of(
+      weights_lib.newest_readable(plan.output_dir)) >= spec.num_train_steps
   run_record.log_changes(plan.found, plan.record, is_finished)
   if not is_finished:
     run_record.write(plan.output_dir, plan.record)

@@ -8,8 +8,9 @@ from absl import logging
 
 from adapter_bert.base import errors
 from adapter_bert.base import files
-from adapter_bert.checkpoints import checkpoints
 from adapter_bert.checkpoints import record as run_record
+from adapter_bert.checkpoints import task as task_lib
+from adapter_bert.checkpoints import weights as weights_lib
 
 # Under output_dir: the task checkpoint of the best step, and the dev scores
 # that decide which that is.
@@ -24,12 +25,12 @@ class KeepBest(object):
 
   Args:
     output_dir: str, the run's.
-    score: function of checkpoints.Weights that gives a dict of metric name ->
+    score: function of weights_lib.Weights that gives a dict of metric name ->
       float, with "global_step".
     metric: str, the key of that dict that decides.
     best_of: function, `max` or `min`.
     patience: int; stop after so many scores without a better one; 0: never.
-    base: str or None, see checkpoints.Weights.open.
+    base: str or None, see weights_lib.Weights.open.
   """
 
   def __init__(self, output_dir, score, metric, best_of, patience=0, base=None):
@@ -45,13 +46,13 @@ class KeepBest(object):
 
   def catch_up(self):
     """Scores the newest checkpoint if a kill came before its score."""
-    newest = checkpoints.newest(self._output_dir)
+    newest = weights_lib.newest_readable(self._output_dir)
     if not newest:
       # What is left of another run says nothing of this one.
       with contextlib.suppress(FileNotFoundError):
         os.remove(self._path)
       return
-    step = checkpoints.step_of(newest)
+    step = weights_lib.step_of(newest)
     if step not in [step_ for step_, _ in self._read()]:
       self.after_save(None, step)
 
@@ -61,8 +62,8 @@ class KeepBest(object):
     scores = [pair for pair in self._read() if pair[0] < step]
     if not scores:
       shutil.rmtree(self._best, ignore_errors=True)  # of an earlier run
-    results = self._score(checkpoints.Weights.open(
-        checkpoints.newest(self._output_dir), base=self._base))
+    results = self._score(weights_lib.Weights.open(
+        weights_lib.newest_readable(self._output_dir), base=self._base))
     score = results[self._metric]
     # The best one's own record, not the list: a kill can come between the two.
     best = self._recorded().get(self._metric)
@@ -72,7 +73,7 @@ class KeepBest(object):
     logging.info("step %d: %s %.4f%s", step, self._metric, score,
                  ", the best so far" if is_best else "")
     if is_best:
-      checkpoints.write_task(self._best, self._output_dir, {"dev": results})
+      task_lib.write(self._best, self._output_dir, {"dev": results})
     files.write_json(self._path, scores)
     return self.has_stopped()
 

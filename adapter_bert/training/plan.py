@@ -18,8 +18,8 @@ from typing import Any, Callable, List, Optional
 from adapter_bert import settings
 from adapter_bert.base import errors
 from adapter_bert.base import files
-from adapter_bert.checkpoints import checkpoints
 from adapter_bert.checkpoints import record as run_record
+from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.data import tasks
 from adapter_bert.data import tfrecords
 from adapter_bert.training import best
@@ -60,13 +60,13 @@ class Data(object):
 class Training(object):
   """What is to be trained, and how.
 
-  weights: checkpoints.Weights to start from; None: random ones.
+  weights: weights_lib.Weights to start from; None: random ones.
   spec: loop.TrainSpec, but for the numbers of steps.
   num_epochs, warmup_proportion: floats; with the number of examples they give
     the numbers of steps.
   save_best: bool. patience: int, see best.KeepBest.
   """
-  weights: Optional[checkpoints.Weights]
+  weights: Optional[weights_lib.Weights]
   spec: loop.TrainSpec
   num_epochs: float
   warmup_proportion: float
@@ -100,13 +100,13 @@ class Plan(object):
   group: distribution.Group, what it is computed on.
   record: dict, what run.json is to hold.
   found: dict or None, the run.json of the run that goes on.
-  init_shared_from: see checkpoints.match.
+  init_shared_from: see matching.match.
   base: str or None, where the weights are that a run started from, if they are
     not where its run.json says.
   training: Training, or None.
   evaluated, predicted: lists of tasks.Split.
   export_prefix: str, where the whole model is written to; None: nowhere.
-  weights: checkpoints.Weights to evaluate; None before they are trained.
+  weights: weights_lib.Weights to evaluate; None before they are trained.
   find_weights: function that finds them after the training.
   eval_batch_size, predict_batch_size, seed: ints.
   """
@@ -123,8 +123,8 @@ class Plan(object):
   evaluated: List[tasks.Split]
   predicted: List[tasks.Split]
   export_prefix: Optional[str]
-  weights: Optional[checkpoints.Weights]
-  find_weights: Callable[[], checkpoints.Weights]
+  weights: Optional[weights_lib.Weights]
+  find_weights: Callable[[], weights_lib.Weights]
   eval_batch_size: int
   predict_batch_size: int
   seed: int
@@ -172,7 +172,7 @@ def make(config, inputs, group):
         "training checkpoint to go on from; leave out do_train, or give another "
         "output_dir" % config.output_dir)
   if config.init_checkpoint:
-    checkpoints.find(config.init_checkpoint)  # Also where it is not used.
+    weights_lib.find(config.init_checkpoint)  # Also where it is not used.
   training = weights = None
   find_weights = lambda: _weights_to_evaluate(config, group)
   if config.do_train:
@@ -257,7 +257,7 @@ def _run_in(output_dir):
   Returns: (dict, its run.json, or None; whether there is a training checkpoint
     to go on from). A run that has saved nothing leaves nothing to keep.
   """
-  newest = checkpoints.newest(output_dir)
+  newest = weights_lib.newest_readable(output_dir)
   # A sweep leaves the task checkpoint alone.
   path = newest or _task_checkpoint_in(output_dir, TASK)
   record = path and run_record.read(os.path.dirname(path))
@@ -268,7 +268,7 @@ def _task_checkpoint_in(output_dir, name):
   """The prefix of the task checkpoint of that name, or None."""
   # The second one if a kill came while it was being replaced.
   for directory in (name, name + ".old"):
-    prefix = os.path.join(output_dir, directory, checkpoints.CHECKPOINT_NAME)
+    prefix = os.path.join(output_dir, directory, weights_lib.CHECKPOINT_NAME)
     if os.path.isfile(prefix + ".index"):
       return prefix
   return None
@@ -288,7 +288,7 @@ def _checked_record(config, record, found):
   others = [(found, "output_dir %s holds another run" % config.output_dir,
              "another output_dir")]
   if config.task_checkpoint:
-    prefix = checkpoints.find(config.task_checkpoint)
+    prefix = weights_lib.find(config.task_checkpoint)
     others.append((run_record.read(os.path.dirname(prefix)),
                    "task_checkpoint %s is of another run" % prefix,
                    "the flags that it was trained with"))
@@ -307,7 +307,7 @@ def _checked_record(config, record, found):
 def _starting_weights(config, found, record):
   """What training starts from.
 
-  Returns: (checkpoints.Weights, what run.json says of them), or (None, None).
+  Returns: (weights_lib.Weights, what run.json says of them), or (None, None).
   """
   known = run_record.base_of(found, config.output_dir)
   if found and not known:
@@ -319,9 +319,9 @@ def _starting_weights(config, found, record):
           "layers to start from" % record["init_shared_from"])
     return None, None
   if not known:
-    weights = checkpoints.Weights.open(config.init_checkpoint)
+    weights = weights_lib.Weights.open(config.init_checkpoint)
     return weights, run_record.describe_base(weights, config.init_checkpoint)
-  weights = checkpoints.find_base(
+  weights = weights_lib.find_base(
       known, config.init_checkpoint,
       "the run in %s started from" % config.output_dir)
   return weights, dict(
@@ -350,16 +350,16 @@ def _weights_to_evaluate(config, group):
   def in_output_dir():
     kept = config.save_best and _task_checkpoint_in(config.output_dir,
                                                     best.BEST)
-    return (kept or checkpoints.newest(config.output_dir) or
+    return (kept or weights_lib.newest_readable(config.output_dir) or
             _task_checkpoint_in(config.output_dir, TASK))
 
   path = config.task_checkpoint or group.shared_path(
       config.output_dir, in_output_dir, ".index")
   if path:
-    weights = checkpoints.Weights.open(path, base=config.init_checkpoint,
+    weights = weights_lib.Weights.open(path, base=config.init_checkpoint,
                                        force_base=config.force_base)
   elif config.init_checkpoint:
-    weights = checkpoints.Weights.open(config.init_checkpoint)
+    weights = weights_lib.Weights.open(config.init_checkpoint)
   else:
     raise errors.InputError(
         "%s has no checkpoint, and init_checkpoint is not given: there is "
