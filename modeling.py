@@ -45,8 +45,10 @@ LAYER_NORM = "layer_norm"
 HEAD = "head"
 
 LAYER_NORM_EPSILON = 1e-12
-# Added to the attention score of a masked position before the softmax.
+# Added to the attention score of a masked position before the softmax: BERT's,
+# and one beside which no score counts.
 MASKED_SCORE = -10000.0
+LOWEST_SCORE = -1e30
 HEAD_DROPOUT = 0.1
 
 
@@ -208,11 +210,14 @@ class BertModel(object):
     skip_padding: bool; the layers work on the tokens alone. What comes out for
       them is the same; what comes out for padding has no meaning, and no
       gradient comes from it.
+    prefix_fn: what `get_prefix` takes; None: no prefix.
+    prefix_positions: "after": tokens have the positions P, P + 1, ..., as in
+      PEFT; "unshifted": 0, 1, ..., as in AdapterHub.
     ops: PlainOps or another arithmetic; None: PlainOps.
 
-  Raises: ValueError if the config cannot be built, S is more than its
-    max_position_embeddings, the adapter or a layer index is unknown, or it is
-    called eagerly.
+  Raises: ValueError if the config cannot be built, there are more positions
+    than its max_position_embeddings, something is named that is unknown, or it
+    is called eagerly.
   """
 
   def __init__(self,
@@ -227,10 +232,15 @@ class BertModel(object):
                adapter_layers=None,
                skip_padding=False,
                *,
+               prefix_fn=None,
+               prefix_positions="after",
                ops=None):
     config = copy.deepcopy(config)
     config.validate()
     ops = ops or PlainOps()
+    if prefix_positions not in ("after", "unshifted"):
+      raise ValueError("prefix_positions is %r; known are after and unshifted" %
+                       (prefix_positions,))
     if not is_training:
       config.hidden_dropout_prob = 0.0
       config.attention_probs_dropout_prob = 0.0
@@ -242,9 +252,14 @@ class BertModel(object):
       token_type_ids = tf.zeros([batch_size, seq_length], tf.int32)
 
     with tf.variable_scope(scope, default_name="bert"):
+      prefixes = call_prefix(
+          prefix_fn, config.num_hidden_layers, config.num_attention_heads,
+          config.hidden_size // config.num_attention_heads, ops=ops)
+      shift = prefix_length(prefixes) if prefix_positions == "after" else 0
       with tf.variable_scope("embeddings"):
         self.embedding_output = self._embed(
-            config, input_ids, token_type_ids, use_one_hot_embeddings, ops)
+            config, input_ids, token_type_ids, use_one_hot_embeddings, shift,
+            ops)
       with tf.variable_scope("encoder"):
         self.all_encoder_layers = transformer_model(
             input_tensor=self.embedding_output,
@@ -265,6 +280,7 @@ class BertModel(object):
             share_adapters=config.share_adapters,
             adapter_layers=adapter_layers,
             tokens=TokenRows(input_mask) if skip_padding else None,
+            prefix_fn=prefixes,
             ops=ops)
       self.sequence_output = self.all_encoder_layers[-1]
       with tf.variable_scope("pooler"):
@@ -274,7 +290,7 @@ class BertModel(object):
             initializer_range=config.initializer_range, ops=ops)
 
   def _embed(self, config, input_ids, token_type_ids, use_one_hot_embeddings,
-             ops):
+             first_position, ops):
     """Word, token type and position embeddings, normalised: [B, S, D]."""
     words, self.embedding_table = embedding_lookup(
         input_ids,
@@ -297,6 +313,7 @@ class BertModel(object):
         initializer_range=config.initializer_range,
         max_position_embeddings=config.max_position_embeddings,
         dropout_prob=config.hidden_dropout_prob,
+        first_position=first_position,
         ops=ops)
 
   def get_pooled_output(self):
@@ -384,6 +401,7 @@ def transformer_model(input_tensor,
                       adapter_layers=None,
                       tokens=None,
                       *,
+                      prefix_fn=None,
                       ops=None):
   """A stack of post-LN Transformer layers (Vaswani et al. 2017) with adapters.
 
@@ -420,9 +438,10 @@ def transformer_model(input_tensor,
     adapter_layers: the indices of the layers that get adapters; None: all.
     tokens: TokenRows, to work on them alone; None: on every position. The
       attention_mask must hide what they leave out.
-    ops: see BertModel. An adapter that is named gets it too; a callable is
-      called with its tensor alone (who wants `ops` in it binds it with
-      functools.partial).
+    prefix_fn: what `get_prefix` takes, or what `call_prefix` returned. Layers
+      that share their weights have a prefix each all the same.
+    ops: see BertModel. An adapter or prefix that is named gets it too; who
+      wants it in a callable of his own binds it with functools.partial.
 
   Returns: float [B, S, D], or a list with one for each layer.
 
@@ -441,6 +460,9 @@ def transformer_model(input_tensor,
   adapter_fn = _with_ops(adapter_fn, get_adapter(adapter_fn), ops)
   with_adapter = _layers_with_adapter(adapter_layers, num_hidden_layers)
   own_adapters = share_parameter_across_layers and not share_adapters
+  prefixes = prefix_fn if isinstance(prefix_fn, list) else call_prefix(
+      prefix_fn, num_hidden_layers, num_attention_heads,
+      hidden_size // num_attention_heads, ops=ops)
 
   # The layers work on [B * S, D]: a reshape at the ends costs less than one at
   # every matrix product.
@@ -449,7 +471,7 @@ def transformer_model(input_tensor,
     layer_output = tokens.pack(layer_output)
   outputs = []
   for layer in range(num_hidden_layers):
-    scope = _layer_scope(layer, share_parameter_across_layers, layers_per_group)
+    scope = layer_scope(layer, share_parameter_across_layers, layers_per_group)
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
       layer_output = _transformer_layer(
           layer_output,
@@ -464,6 +486,7 @@ def transformer_model(input_tensor,
           adapter_fn=adapter_fn if layer in with_adapter else None,
           adapter_suffix="_%d" % layer if own_adapters else "",
           tokens=tokens,
+          prefix=prefixes[layer],
           ops=ops)
     outputs.append(layer_output if tokens is None else
                    tokens.unpack(layer_output))
@@ -473,7 +496,7 @@ def transformer_model(input_tensor,
   return reshape_from_matrix(outputs[-1], input_shape)
 
 
-def _layer_scope(layer, share_parameter_across_layers, layers_per_group):
+def layer_scope(layer, share_parameter_across_layers, layers_per_group):
   """The name of the variable scope that layer number `layer` runs in."""
   if not share_parameter_across_layers:
     return "layer_%d" % layer
@@ -497,16 +520,16 @@ def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
                        intermediate_size, intermediate_act_fn,
                        hidden_dropout_prob, attention_probs_dropout_prob,
                        initializer_range, adapter_fn, adapter_suffix, tokens,
-                       ops):
+                       prefix, ops):
   """One layer: [rows, D] -> [rows, D]. `shape` is [B, S, D]."""
   batch_size, seq_length, hidden_size = shape
 
   def project(tensor, residual):
     """LN(residual + adapter(dropout(dense(tensor)))), in the scope `output`."""
-    tensor, bias = _product(tensor, hidden_size, initializer_range, "dense")
+    tensor, bias = product(tensor, hidden_size, initializer_range)
     tensor = ops.dropout(tensor, hidden_dropout_prob, bias)
     if adapter_fn is not None:
-      tensor = _call_adapter(adapter_fn, tensor, adapter_suffix, ops)
+      tensor = call_adapter(adapter_fn, tensor, adapter_suffix, ops=ops)
     return layer_norm(tensor, residual=residual, ops=ops)
 
   with tf.variable_scope("attention"):
@@ -524,6 +547,7 @@ def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
           from_seq_length=seq_length,
           to_seq_length=seq_length,
           tokens=tokens,
+          prefix=prefix,
           ops=ops)
     with tf.variable_scope("output"):
       attention_output = project(heads, layer_input)
@@ -536,53 +560,76 @@ def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
     return project(intermediate, attention_output)
 
 
-def _call_adapter(adapter_fn, tensor, suffix, ops):
+def call_adapter(adapter_fn, tensor, suffix="", *, ops=None):
   """Runs `adapter_fn`; whatever variables it makes are adapter variables.
 
   Args:
     adapter_fn: a function of one tensor.
-    tensor: float [B * S, D].
+    tensor: float [rows, D].
     suffix: "", or what tells this layer's adapters from those of the layers
       that share its scope: the variables' scope becomes `adapters<suffix>`.
-    ops: PlainOps or another arithmetic.
+    ops: see BertModel.
 
-  Returns: float [B * S, D].
+  Returns: float [rows, D].
   """
   # Renaming in a getter, not by opening a scope here: an adapter opens the
   # scope `adapters` itself, and one that opens none is put into it.
   outer = tf.get_variable_scope().name + "/"
 
-  def get_adapter_variable(getter, name, **kwargs):
-    if name.startswith(outer):
-      inner = name[len(outer):]
-      if suffix:
-        if inner.startswith(ADAPTERS + "/"):
-          inner = inner[len(ADAPTERS) + 1:]
-        name = "%s%s%s/%s" % (outer, ADAPTERS, suffix, inner)
-      elif inner.split("/")[0] in ("dense", "LayerNorm"):
-        # The scope is open with AUTO_REUSE: the layer and the adapter would
-        # silently work on one and the same variable.
-        raise ValueError("adapter_fn asks for %s, which is the layer's own; "
-                         "open a variable scope in it, such as \"adapters\"" %
-                         name)
-    in_collections = list(kwargs.get("collections") or
-                          [tf.GraphKeys.GLOBAL_VARIABLES])
-    if ADAPTERS not in in_collections:
-      in_collections.append(ADAPTERS)
-    return getter(name, **dict(kwargs, collections=in_collections))
+  def renamed(name):
+    inner = name[len(outer):]
+    if not name.startswith(outer):
+      return name
+    if suffix:
+      if inner.startswith(ADAPTERS + "/"):
+        inner = inner[len(ADAPTERS) + 1:]
+      return "%s%s%s/%s" % (outer, ADAPTERS, suffix, inner)
+    if inner.split("/")[0] in ("dense", "LayerNorm"):
+      # The scope is open with AUTO_REUSE: the layer and the adapter would
+      # silently work on one and the same variable.
+      raise ValueError("adapter_fn asks for %s, which is the layer's own; open a "
+                       "variable scope in it, such as \"adapters\"" % name)
+    return name
+
+  return _call_hook(functools.partial(adapter_fn, tensor), ADAPTERS, renamed,
+                    ops or PlainOps())
+
+
+def _call_hook(function, collection, renamed, ops):
+  """function(), with the variables that it makes in `collection`.
+
+  Args:
+    function: of nothing.
+    collection: str.
+    renamed: a function of a variable's name; gives the name that it gets.
+    ops: PlainOps or another arithmetic.
+  """
+  def get_variable(getter, name, **kwargs):
+    members = list(kwargs.get("collections") or
+                   [tf.GraphKeys.GLOBAL_VARIABLES])
+    if collection not in members:
+      members.append(collection)
+    return getter(renamed(name), **dict(kwargs, collections=members))
 
   ops.trained_from_here()  # Whatever it makes.
   before = set(v.name for v in tf.global_variables())
   # No name scope: a tf.Variable's name would hold this scope's twice.
   with tf.variable_scope(tf.get_variable_scope(), auxiliary_name_scope=False,
-                         custom_getter=get_adapter_variable):
-    output = adapter_fn(tensor)
+                         custom_getter=get_variable):
+    output = function()
   # A tf.Variable comes by no getter.
-  known = set(v.name for v in tf.get_collection(ADAPTERS))
+  known = set(v.name for v in tf.get_collection(collection))
   for variable in tf.global_variables():
     if variable.name not in before and variable.name not in known:
-      tf.add_to_collection(ADAPTERS, variable)
+      tf.add_to_collection(collection, variable)
   return output
+
+
+# What an attention looks at: two floats [B, N, T, H].
+KeysAndValues = collections.namedtuple("KeysAndValues", ["key", "value"])
+# Keys and values of up to T positions, of which the first `index` (int32
+# scalar tensor) are there already.
+Cache = collections.namedtuple("Cache", ["key", "value", "index"])
 
 
 def attention_layer(from_tensor,
@@ -601,15 +648,23 @@ def attention_layer(from_tensor,
                     to_seq_length=None,
                     tokens=None,
                     *,
+                    prefix=None,
+                    causal=False,
+                    cache=None,
+                    position_bias=None,
+                    scale=None,
+                    use_bias=True,
                     ops=None):
   """Multi-headed scaled dot-product attention (Vaswani et al. 2017, 3.2).
 
   Args:
     from_tensor: float [B, F, width], or [B * F, width] with the sizes below.
     to_tensor: float [B, T, width], or [B * T, width]; the rank of from_tensor.
+      Or the KeysAndValues that `keys_and_values` made of such a tensor, which
+      cross-attention needs to do only once.
     attention_mask: int32 or float [B, F, T], or [B, 1, T] if it is the same
       for every F; 1 where a position may look and 0 where it may not; None:
-      everywhere.
+      everywhere. T are the cache's positions if there is one.
     num_attention_heads: int, N.
     size_per_head: int, H.
     query_act, key_act, value_act: activations of the three projections.
@@ -620,63 +675,142 @@ def attention_layer(from_tensor,
       tensors, needed when the inputs are matrices.
     tokens: TokenRows; the inputs and the output are then matrices of its rows,
       and attention_mask must hide what it leaves out.
+    prefix: (key, value), each float [1 or B, N, P, H]; they come first on the
+      axis of the keys, and every position sees them, whatever the mask says.
+    causal: bool; position i looks at the keys up to i, where the last F of T
+      positions look, or those from cache.index on.
+    cache: Cache, in which the keys and values of to_tensor are written from
+      its index on. What is behind them is not seen.
+    position_bias: float [1 or B, N, F, P + T], added to the scaled scores.
+    scale: float, of the scores; None: 1 / sqrt(H).
+    use_bias: bool; False: the projections have no bias.
     ops: see BertModel.
 
-  Returns: float [B, F, N * H], or [B * F, N * H] with do_return_2d_tensor.
+  Returns: float [B, F, N * H], or [B * F, N * H] with do_return_2d_tensor. With
+    a cache: (that, the Cache that the next positions need).
 
   Raises: ValueError if the ranks differ, the sizes of matrices are missing, or
     there are `tokens` and no matrices, or no mask.
   """
   from_shape = get_shape_list(from_tensor, expected_rank=[2, 3])
-  to_shape = get_shape_list(to_tensor, expected_rank=[2, 3])
-  if len(from_shape) != len(to_shape):
-    raise ValueError("from_tensor has rank %d and to_tensor rank %d; they must "
-                     "be equal" % (len(from_shape), len(to_shape)))
+  is_made = isinstance(to_tensor, KeysAndValues)
+  if not is_made:
+    to_shape = get_shape_list(to_tensor, expected_rank=[2, 3])
+    if len(from_shape) != len(to_shape):
+      raise ValueError("from_tensor has rank %d and to_tensor rank %d; they must "
+                       "be equal" % (len(from_shape), len(to_shape)))
   if len(from_shape) == 3:
     batch_size, from_seq_length = from_shape[:2]
-    to_seq_length = to_shape[1]
-  elif batch_size is None or from_seq_length is None or to_seq_length is None:
+    to_seq_length = None if is_made else to_shape[1]
+  elif batch_size is None or from_seq_length is None or (
+      to_seq_length is None and not is_made):
     raise ValueError("attention over matrices needs batch_size, "
                      "from_seq_length and to_seq_length")
   if tokens is not None and (len(from_shape) == 3 or attention_mask is None):
     raise ValueError("attention over tokens alone needs matrices of their rows, "
                      "and an attention_mask")
-  from_tensor = reshape_to_matrix(from_tensor)  # [B * F, width]
-  to_tensor = reshape_to_matrix(to_tensor)      # [B * T, width]
-  width = num_attention_heads * size_per_head
   ops = ops or PlainOps()
+  width = num_attention_heads * size_per_head
+  query = _heads(reshape_to_matrix(from_tensor), "query", query_act,
+                 [batch_size, from_seq_length, num_attention_heads,
+                  size_per_head], initializer_range, tokens, use_bias, ops)
+  if not is_made:
+    to_tensor = keys_and_values(
+        to_tensor, num_attention_heads, size_per_head, key_act, value_act,
+        initializer_range, batch_size, to_seq_length, tokens, use_bias=use_bias,
+        ops=ops)
+  key, value = to_tensor
+  if cache is not None:
+    key, value = [_written(*pair, cache.index)
+                  for pair in zip(cache[:2], to_tensor)]
+    new_cache = Cache(key, value, cache.index + from_seq_length)
+  mask = _visible(attention_mask, causal, from_seq_length,
+                  get_shape_list(key)[2], cache)
+  if prefix is not None and prefix[0].shape[-2] != 0:
+    key, value, mask = _behind_prefix(prefix, key, value, mask)
 
-  def heads_of(tensor, seq_length, activation, name):
-    """[B * seq, width] -> [B, N, seq, H]."""
-    tensor, bias = _product(tensor, width, initializer_range, name)
-    if activation is not None:
-      tensor, bias = ops.activation(activation, tensor, bias), None
-    if tokens is not None:
-      tensor = tokens.unpack(tensor)
-    return ops.split_heads(tensor, bias, [batch_size, seq_length,
-                                          num_attention_heads, size_per_head])
-
-  query = heads_of(from_tensor, from_seq_length, query_act, "query")
-  key = heads_of(to_tensor, to_seq_length, key_act, "key")
-  value = heads_of(to_tensor, to_seq_length, value_act, "value")
-
-  if attention_mask is None:
-    mask = tf.ones([1, 1, 1, 1], tf.int32)
-  else:
-    # Whole numbers have no gradient, so that none is computed for the mask.
-    mask = tf.cast(tf.expand_dims(attention_mask, 1), tf.int32)  # [B, 1, ., T]
-  scores = tf.matmul(query, key, transpose_b=True)       # [B, N, F, T]
+  scores = tf.matmul(query, key, transpose_b=True)       # [B, N, F, P + T]
+  is_plain = not (prefix or causal or cache or scale) and position_bias is None
   probabilities = ops.masked_softmax(
-      scores, mask, 1.0 / math.sqrt(size_per_head),
-      attention_probs_dropout_prob)
+      scores, mask, 1.0 / math.sqrt(size_per_head) if scale is None else scale,
+      attention_probs_dropout_prob, position_bias,
+      MASKED_SCORE if is_plain else LOWEST_SCORE)
 
   context = tf.matmul(probabilities, value)              # [B, N, F, H]
   context = tf.transpose(context, [0, 2, 1, 3])          # [B, F, N, H]
   if tokens is not None:
-    return tokens.pack(tf.reshape(context, [-1, width]))
-  if do_return_2d_tensor:
-    return tf.reshape(context, [batch_size * from_seq_length, width])
-  return tf.reshape(context, [batch_size, from_seq_length, width])
+    output = tokens.pack(tf.reshape(context, [-1, width]))
+  elif do_return_2d_tensor:
+    output = tf.reshape(context, [batch_size * from_seq_length, width])
+  else:
+    output = tf.reshape(context, [batch_size, from_seq_length, width])
+  return output if cache is None else (output, new_cache)
+
+
+def keys_and_values(to_tensor, num_attention_heads, size_per_head, key_act=None,
+                    value_act=None, initializer_range=0.02, batch_size=None,
+                    seq_length=None, tokens=None, *, use_bias=True, ops=None):
+  """The KeysAndValues of a tensor; arguments as `attention_layer`'s."""
+  if to_tensor.shape.ndims == 3:
+    batch_size, seq_length = get_shape_list(to_tensor)[:2]
+  shape = [batch_size, seq_length, num_attention_heads, size_per_head]
+  return KeysAndValues(*[
+      _heads(reshape_to_matrix(to_tensor), name, activation, shape,
+             initializer_range, tokens, use_bias, ops or PlainOps())
+      for name, activation in (("key", key_act), ("value", value_act))])
+
+
+def _heads(tensor, name, activation, shape, initializer_range, tokens, use_bias,
+           ops):
+  """Projects [B * seq, width] to [B, N, seq, H]; `shape` is [B, seq, N, H]."""
+  tensor, bias = product(tensor, shape[2] * shape[3], initializer_range, name,
+                         use_bias)
+  if activation is not None:
+    tensor, bias = ops.activation(activation, tensor, bias), None
+  if tokens is not None:
+    tensor = tokens.unpack(tensor)
+  return ops.split_heads(tensor, bias, shape)
+
+
+def _written(cached, new, index):
+  """`cached` [B, N, T, H] with `new` [B, N, F, H] from position index on."""
+  batch_size, heads, length, size = get_shape_list(cached)
+  count = get_shape_list(new)[2]
+  rows = (tf.range(batch_size * heads)[:, tf.newaxis] * length + index +
+          tf.range(count))  # [B * N, F], as numbers of [B * N * T]
+  written = tf.tensor_scatter_nd_update(
+      tf.reshape(cached, [-1, size]), tf.reshape(rows, [-1, 1]),
+      tf.reshape(tf.cast(new, cached.dtype), [-1, size]))
+  return tf.reshape(written, [batch_size, heads, length, size])
+
+
+def _visible(attention_mask, causal, from_seq_length, to_seq_length, cache):
+  """The mask of the softmax: int32 [B or 1, 1, F or 1, T or 1]."""
+  if attention_mask is None:
+    mask = tf.ones([1, 1, 1, 1], tf.int32)
+  else:
+    # Whole numbers have no gradient, so that none is computed for the mask.
+    mask = tf.cast(tf.expand_dims(attention_mask, 1), tf.int32)
+  if not causal and cache is None:
+    return mask
+  first = to_seq_length - from_seq_length if cache is None else cache.index
+  last = first + (tf.range(from_seq_length) if causal else from_seq_length - 1)
+  seen = tf.range(to_seq_length) <= tf.reshape(last, [-1, 1])  # [F or 1, T]
+  return mask * tf.cast(seen, tf.int32)
+
+
+def _behind_prefix(prefix, key, value, mask):
+  """(key, value, mask) with the prefix before them, for `attention_layer`."""
+  batch_size = get_shape_list(key)[0]
+  rows = prefix[0].shape.as_list()[1:]  # N, P, H
+  key, value = [
+      tf.concat([tf.broadcast_to(tf.cast(part, tensor.dtype),
+                                 [batch_size] + rows), tensor], axis=2)
+      for part, tensor in zip(prefix, (key, value))]
+  if mask.shape[-1] != 1 or key.shape[2] == rows[1] + 1:
+    mask = tf.pad(mask, [[0, 0], [0, 0], [0, 0], [rows[1], 0]],
+                  constant_values=1)
+  return key, value, mask
 
 
 def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3, *,
@@ -706,12 +840,93 @@ def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3, *,
     weights2 = _get_variable("weights2", [hidden_size, width], initializer,
                              ADAPTERS)
     biases2 = _get_variable("biases2", [1, width], zeros, ADAPTERS)
-    bottleneck = ops.activation(
-        gelu, _matmul(input_tensor, weights1), biases1)  # [rows, m]
+    bottleneck = ops.activation(  # [rows, m]
+        gelu, _matmul(input_tensor, weights1), biases1)
     return ops.add(input_tensor, _matmul(bottleneck, weights2), biases2)
 
 
+def prefix_encoder(num_hidden_layers, num_attention_heads, size_per_head,
+                   prefix_length=20, hidden_size=None, embedding_size=None,
+                   dropout_prob=0.0, *, ops=None):
+  """Keys and values that are learned (Li and Liang 2021), for a stack.
+
+  A table [P, layers * 2 * N * H]: the key of layer 0, its value, the key of
+  layer 1 and so on; or with `hidden_size` what two dense layers make of a
+  narrower table, which trains more easily (section 4.3). After training the
+  table that they make is all that is needed of them.
+
+  Args:
+    num_hidden_layers, num_attention_heads, size_per_head: ints; N, H.
+    prefix_length: int, P.
+    hidden_size: int, the width between the two layers; None: no layers.
+    embedding_size: int, the width of their table; None: N * H.
+    dropout_prob: float, of the prefix; to be 0 unless the model is trained.
+    ops: see BertModel.
+
+  Returns: a list, (key, value) for each layer, float32 [N, P, H] each.
+  """
+  width = num_attention_heads * size_per_head
+  outputs = num_hidden_layers * 2 * width
+  columns = outputs if hidden_size is None else embedding_size or width
+  with tf.variable_scope("prefix"):
+    prefix = tf.convert_to_tensor(_get_variable(
+        "embeddings", [prefix_length, columns],
+        tf.random_normal_initializer(stddev=1.0), PREFIXES))
+    if hidden_size is not None:
+      # The deviation of the uniform distribution that PyTorch starts from.
+      prefix = dense(prefix, hidden_size, tf.tanh, (3.0 * columns)**-0.5,
+                     "dense_0", ops=ops)
+      prefix = dense(prefix, outputs, None, (3.0 * hidden_size)**-0.5,
+                     "dense_1", ops=ops)
+    prefix = dropout(prefix, dropout_prob, ops=ops)
+  prefix = tf.reshape(prefix, [prefix_length, num_hidden_layers, 2,
+                               num_attention_heads, size_per_head])
+  return [tuple(tf.unstack(layer)) for layer in tf.unstack(
+      tf.transpose(prefix, [1, 2, 3, 0, 4]))]
+
+
+def call_prefix(prefix_fn, num_hidden_layers, num_attention_heads,
+                size_per_head, *, ops=None):
+  """The prefixes of a stack; their variables are in the collection "prefixes".
+
+  Args:
+    prefix_fn: what `get_prefix` takes.
+    num_hidden_layers, num_attention_heads, size_per_head: ints; N, H.
+    ops: see BertModel.
+
+  Returns: a list with (key, value), each float [1, N, P, H], or None for each
+    layer.
+
+  Raises: ValueError if prefix_fn does not return that; all P are to be equal.
+  """
+  ops = ops or PlainOps()
+  function = _with_ops(prefix_fn, get_prefix(prefix_fn), ops)
+  if function is None:
+    return [None] * num_hidden_layers
+  prefixes = _call_hook(
+      lambda: function(num_hidden_layers, num_attention_heads, size_per_head),
+      PREFIXES, lambda name: name, ops)
+  found = [None if pair is None else [part.shape.as_list() for part in pair]
+           for pair in prefixes]
+  length = ([pair[0][1] for pair in found if pair] or [0])[0]
+  shape = [num_attention_heads, length, size_per_head]
+  if len(found) != num_hidden_layers or any(
+      pair not in (None, [shape, shape]) for pair in found):
+    raise ValueError(
+        "prefix_fn gave the shapes %s; the model needs a list of %d (key, value)"
+        ", each %s with one P for all, or None for a layer without" %
+        (found, num_hidden_layers, [num_attention_heads, "P", size_per_head]))
+  return [pair and tuple(tf.expand_dims(part, 0) for part in pair)
+          for pair in prefixes]
+
+
+def prefix_length(prefixes):
+  """P of what `call_prefix` returned; 0 if no layer has a prefix."""
+  return max(0 if pair is None else int(pair[0].shape[2]) for pair in prefixes)
+
+
 ADAPTER_FNS = {"feedforward_adapter": feedforward_adapter}
+PREFIX_FNS = {"prefix_encoder": prefix_encoder}
 
 
 def get_adapter(function_or_name):
@@ -720,6 +935,11 @@ def get_adapter(function_or_name):
   Raises: ValueError naming the value and what is known.
   """
   return _look_up(function_or_name, ADAPTER_FNS, "adapter")
+
+
+def get_prefix(function_or_name):
+  """The prefix of that name; as `get_adapter`."""
+  return _look_up(function_or_name, PREFIX_FNS, "prefix")
 
 
 def _with_ops(function_or_name, function, ops):
@@ -854,6 +1074,7 @@ def embedding_postprocessor(input_tensor,
                             max_position_embeddings=512,
                             dropout_prob=0.1,
                             *,
+                            first_position=0,
                             ops=None):
   """Adds token type and position embeddings, normalises, drops.
 
@@ -863,11 +1084,13 @@ def embedding_postprocessor(input_tensor,
     token_type_ids: int32 [B, S].
     token_type_vocab_size: int, the number of token types.
     token_type_embedding_name: str.
-    use_position_embeddings: bool; learned positions, counted from 0.
+    use_position_embeddings: bool; learned positions.
     position_embedding_name: str.
     initializer_range: float, standard deviation of the initial tables.
     max_position_embeddings: int, the longest sequence.
     dropout_prob: float, the probability of dropping.
+    first_position: int, the position of the first token: the length of a
+      prefix that stands before it.
     ops: see BertModel.
 
   Returns: float [B, S, D].
@@ -893,17 +1116,19 @@ def embedding_postprocessor(input_tensor,
     table = _get_variable(position_embedding_name,
                           [max_position_embeddings, width],
                           create_initializer(initializer_range))
-    too_long = ("the sequence is longer than max_position_embeddings (%d)" %
-                max_position_embeddings)
+    too_long = "the %ssequence is longer than max_position_embeddings (%d)" % (
+        "prefix (%d) and the " % first_position if first_position else "",
+        max_position_embeddings)
+    room = max_position_embeddings - first_position
     if isinstance(seq_length, six.integer_types):
-      if seq_length > max_position_embeddings:
+      if seq_length > room:
         raise ValueError("%s: %d positions" % (too_long, seq_length))
       checks = []
     else:
-      checks = [tf.debugging.assert_less_equal(
-          seq_length, max_position_embeddings, message=too_long)]
+      checks = [tf.debugging.assert_less_equal(seq_length, room,
+                                               message=too_long)]
     with tf.control_dependencies(checks):
-      positions = tf.slice(table, [0, 0], [seq_length, width])  # [S, D]
+      positions = tf.slice(table, [first_position, 0], [seq_length, width])
     output += tf.cast(tf.expand_dims(positions, 0), output.dtype)
   return layer_norm_and_dropout(output, dropout_prob, ops=ops)
 
@@ -938,17 +1163,19 @@ def dense(input_tensor, units, activation=None, initializer_range=0.02,
 
   Returns: float [rows, units].
   """
-  product, bias = _product(input_tensor, units, initializer_range, name)
-  return (ops or PlainOps()).activation(activation, product, bias)
+  tensor, bias = product(input_tensor, units, initializer_range, name)
+  return (ops or PlainOps()).activation(activation, tensor, bias)
 
 
-def _product(input_tensor, units, initializer_range, name):
-  """A `dense` layer's (product with the kernel, bias), not yet added."""
+def product(input_tensor, units, initializer_range=0.02, name="dense",
+            use_bias=True):
+  """A `dense` layer's (product with the kernel, bias or None), not yet added."""
   width = get_shape_list(input_tensor, expected_rank=2)[-1]
   with tf.variable_scope(name):
     kernel = _get_variable("kernel", [width, units],
                            create_initializer(initializer_range))
-    bias = _get_variable("bias", [units], tf.zeros_initializer())
+    bias = _get_variable("bias", [units], tf.zeros_initializer()
+                         ) if use_bias else None
     return _matmul(input_tensor, kernel), bias
 
 
@@ -972,6 +1199,18 @@ def layer_norm(input_tensor, name=None, *, residual=None,
     gamma = _get_variable("gamma", [width], tf.ones_initializer(), LAYER_NORM)
     return (ops or PlainOps()).layer_norm(input_tensor, beta, gamma, residual,
                                           epsilon)
+
+
+def rms_norm(input_tensor, name=None, *, epsilon=1e-6, ops=None):
+  """x / sqrt(mean(x^2) + epsilon), scaled (Zhang and Sennrich 2019).
+
+  Its variable `gamma`, in the scope `name` ("LayerNorm"), goes into the
+  collection "layer_norm". Arguments as `layer_norm`'s.
+  """
+  width = get_shape_list(input_tensor)[-1]
+  with tf.variable_scope(name or "LayerNorm"):
+    gamma = _get_variable("gamma", [width], tf.ones_initializer(), LAYER_NORM)
+    return (ops or PlainOps()).rms_norm(input_tensor, gamma, epsilon)
 
 
 def layer_norm_and_dropout(input_tensor, dropout_prob, name=None, *, ops=None):
@@ -1141,24 +1380,40 @@ class PlainOps(object):
     """(x + residual), normalised over the last axis, times gamma, plus beta."""
     total = _sum(x, residual)
     mean, variance = tf.nn.moments(total, axes=[-1], keepdims=True)
-    normal = (total - mean) * tf.math.rsqrt(variance + epsilon)
+    scale = tf.math.rsqrt(variance + epsilon)
+    normal = (total - mean) * scale
     output = normal * at_least_float32(gamma) + at_least_float32(beta)
     return tf.cast(output, x.dtype)
 
-  def masked_softmax(self, scores, mask, scale, rate,
+  def rms_norm(self, x, gamma, epsilon):
+    """x / sqrt(mean(x^2) + epsilon) over the last axis, times gamma."""
+    total = _sum(x)
+    mean = tf.reduce_mean(total * total, axis=-1, keepdims=True)
+    output = total * tf.math.rsqrt(mean + epsilon) * at_least_float32(gamma)
+    return tf.cast(output, x.dtype)
+
+  def gated(self, function, x, gate):
+    """function(x) * gate, of equal shapes (Shazeer 2020, T5 1.1)."""
+    output = function(at_least_float32(x)) * at_least_float32(gate)
+    return tf.cast(output, x.dtype)
+
+  def masked_softmax(self, scores, mask, scale, rate, bias=None,
                      masked_score=MASKED_SCORE):
-    """softmax(scale * scores), masked, then dropped.
+    """softmax(scale * scores + bias), masked, then dropped.
 
     Args:
       scores: float [B, N, F, T].
       mask: int32 [B or 1, 1, F or 1, T or 1]; 0 where nothing is to be seen.
       scale: float.
       rate: float, the probability of dropping; 0 or None: nothing is.
+      bias: float [B or 1, N, F, T], or None.
       masked_score: float, added to the scores where the mask is 0.
     """
     blocked = 1.0 - at_least_float32(mask)
-    probabilities = tf.nn.softmax(
-        at_least_float32(scores) * scale + blocked * masked_score)
+    total = at_least_float32(scores) * scale
+    if bias is not None:
+      total += at_least_float32(bias)
+    probabilities = tf.nn.softmax(total + blocked * masked_score)
     if rate:
       probabilities = self.random_zeros(probabilities, rate)
     return tf.cast(probabilities, scores.dtype)
@@ -1171,9 +1426,10 @@ class PlainOps(object):
       bias: float [N * H]; None: no bias.
       shape: [B, seq, N, H].
     """
+    x = tf.reshape(x, shape)
     if bias is not None:
-      x = tf.cast(_sum(x, bias), x.dtype)
-    return tf.transpose(tf.reshape(x, shape), [0, 2, 1, 3])
+      x = tf.cast(_sum(x, tf.reshape(bias, shape[2:])), x.dtype)
+    return tf.transpose(x, [0, 2, 1, 3])
 
   def add(self, a, b, bias):
     """a + b + bias; a and b float [rows, width], bias [1, width]."""

@@ -15,6 +15,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from adapter_bert import test_util
+from adapter_bert.checkpoints.foreign import hf_bert
 from adapter_bert.ops.compiled import CompiledOps
 from adapter_bert.ops.dropout import SeededOps
 import modeling
@@ -58,6 +59,10 @@ INTERFACE = {
         " to_seq_length=None"),
     "feedforward_adapter": "input_tensor, hidden_size=64, init_scale=0.001",
     "get_adapter": "function_or_name",
+    "get_prefix": "function_or_name",
+    "prefix_encoder": (
+        "num_hidden_layers, num_attention_heads, size_per_head,"
+        " prefix_length=20, hidden_size=None, embedding_size=None"),
     "get_activation": "function_or_name",
     "embedding_lookup": (
         "input_ids, vocab_size, embedding_size=128, initializer_range=0.02,"
@@ -163,10 +168,10 @@ def test_modeling_stands_alone():
   imported = re.findall(r"^\s*(?:import|from) (\w+)", source, re.M)
   assert set(imported) <= {"collections", "copy", "functools", "json", "math",
                            "re", "six", "tensorflow"}
-  assert len(source.splitlines()) <= 1200
   state = [name for name, value in vars(modeling).items()
            if isinstance(value, (list, set, dict)) and name[0] != "_"]
-  assert sorted(state) == ["ACTIVATIONS", "ADAPTER_FNS"]  # tables, never changed
+  # Tables, never changed.
+  assert sorted(state) == ["ACTIVATIONS", "ADAPTER_FNS", "PREFIX_FNS"]
 
 
 @pytest.mark.parametrize("is_training", [False, True])
@@ -729,6 +734,542 @@ def test_create_attention_mask_from_input_mask():
     np.testing.assert_array_equal(mask, _run(
         modeling.create_attention_mask_from_input_mask(tf.zeros([2, 2]),
                                                        to_mask)))
+
+
+# ------------------------------------- attention with prefix, causal, cross, cache
+
+ARITHMETIC = pytest.mark.parametrize(
+    "make_ops", [modeling.PlainOps, lambda: CompiledOps(5, tf.constant(3))],
+    ids=["plain", "compiled"])
+
+
+def _close(actual, expected, tolerance=1e-4):
+  """Compares by the largest error over the largest value."""
+  assert actual.shape == expected.shape
+  error = np.abs(actual - expected).max() / np.abs(expected).max()
+  assert error <= tolerance, error
+
+
+def _assign(session, values):
+  """Gives every variable in the graph its value, by name."""
+  variables = {v.op.name: v for v in tf.global_variables()}
+  assert sorted(variables) == sorted(values)
+  session.run([v.assign(values[name]) for name, v in variables.items()])
+
+
+def _variants(case):
+  """(config, inputs, values of the variables, arrays) of attention_variants."""
+  with open(os.path.join(test_util.TESTDATA, "attention_variants.json"),
+            encoding="utf-8") as reader:
+    facts = json.load(reader)
+  with np.load(os.path.join(test_util.TESTDATA,
+                            "attention_variants.npz")) as arrays:
+    arrays = dict(arrays)
+  config = test_util.tiny_config(**dict(facts["config"], hidden_act="gelu"))
+  inputs = {key: arrays[key].astype(np.int32)
+            for key in ("input_ids", "input_mask", "token_type_ids")}
+  start = case + "/var/"
+  values = {key[len(start):]: value for key, value in arrays.items()
+            if key.startswith(start)}
+  return config, inputs, values, arrays
+
+
+@ARITHMETIC
+@pytest.mark.parametrize("case", ["prefix", "prefix_mlp"])
+def test_golden_prefix_of_peft(case, make_ops):
+  config, inputs, values, arrays = _variants(case)
+  encoder = case + "/encoder/"
+  values["bert/prefix/embeddings"] = arrays[encoder + "embedding.weight"]
+  hidden_size = None
+  if case == "prefix_mlp":
+    hidden_size = len(arrays[encoder + "transform.0.bias"])
+    for ours, theirs in (("dense_0", "transform.0"), ("dense_1", "transform.2")):
+      values["bert/prefix/%s/kernel" % ours] = arrays[
+          encoder + theirs + ".weight"].T
+      values["bert/prefix/%s/bias" % ours] = arrays[encoder + theirs + ".bias"]
+  with test_util.graph():
+    ops = make_ops()
+    model = test_util.build(
+        config, inputs, adapter_fn=None, ops=ops, prefix_fn=functools.partial(
+            modeling.prefix_encoder, prefix_length=5, hidden_size=hidden_size,
+            ops=ops))
+    with test_util.session() as session:
+      _assign(session, values)
+      sequence, pooled = session.run([model.get_sequence_output(),
+                                      model.get_pooled_output()])
+  _close(sequence, arrays[case + "/sequence_output"])
+  _close(pooled, arrays[case + "/pooled_output"])
+
+
+def _decoder(config, inputs, source, source_mask, ops):
+  """A causal BERT, with cross-attention if there is a source: [B, S, D]."""
+  sizes = dict(num_attention_heads=config.num_attention_heads, ops=ops,
+               size_per_head=config.hidden_size // config.num_attention_heads)
+
+  def attended(scope, x, to_tensor, mask, causal):
+    with tf.variable_scope(scope):
+      with tf.variable_scope("self"):
+        heads = modeling.attention_layer(x, to_tensor, mask, causal=causal,
+                                         **sizes)
+      return projected(heads, x)
+
+  def projected(x, residual):
+    shape = modeling.get_shape_list(residual)
+    with tf.variable_scope("output"):
+      output = modeling.dense(modeling.reshape_to_matrix(x), shape[-1], ops=ops)
+      return modeling.layer_norm(tf.reshape(output, shape), residual=residual,
+                                 ops=ops)
+
+  with tf.variable_scope("bert"):
+    with tf.variable_scope("embeddings"):
+      x, _ = modeling.embedding_lookup(
+          tf.constant(inputs["input_ids"]), config.vocab_size,
+          config.hidden_size)
+      x = modeling.embedding_postprocessor(
+          x, use_token_type=True, token_type_ids=inputs["token_type_ids"],
+          token_type_vocab_size=config.type_vocab_size, dropout_prob=0.0,
+          max_position_embeddings=config.max_position_embeddings, ops=ops)
+    for layer in range(config.num_hidden_layers):
+      with tf.variable_scope("encoder/layer_%d" % layer):
+        x = attended("attention", x, x, inputs["input_mask"][:, np.newaxis],
+                     causal=True)
+        if source is not None:
+          x = attended("crossattention", x, source, source_mask[:, np.newaxis],
+                       causal=False)
+        with tf.variable_scope("intermediate"):
+          inner = modeling.dense(modeling.reshape_to_matrix(x),
+                                 config.intermediate_size, modeling.gelu,
+                                 ops=ops)
+        x = projected(inner, x)
+  return x
+
+
+@ARITHMETIC
+@pytest.mark.parametrize("case", ["causal", "cross"])
+def test_golden_decoder(case, make_ops):
+  config, inputs, values, arrays = _variants(case)
+  with test_util.graph():
+    source = source_mask = None
+    if case == "cross":
+      source = tf.constant(arrays["cross/encoder_hidden_states"])
+      source_mask = arrays["cross/encoder_mask"].astype(np.int32)
+    output = _decoder(config, inputs, source, source_mask, make_ops())
+    with test_util.session() as session:
+      _assign(session, {name: value for name, value in values.items()
+                        if "/pooler/" not in name})
+      output = session.run(output)
+  _close(output, arrays[case + "/sequence_output"])
+
+
+def _random(*shape):
+  return np.random.RandomState(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+def _pair(batch_size, length):
+  """A prefix for 2 heads of size 5."""
+  return (tf.constant(_random(batch_size, 2, length, 5)),
+          tf.constant(_random(batch_size, 2, length, 5)[..., ::-1]))
+
+
+_SIZES = dict(num_attention_heads=2, size_per_head=5)
+
+
+@ARITHMETIC
+def test_prefix_of_any_length(make_ops):
+  x, mask = _random(2, 4, 6), np.array([[1, 1, 1, 0], [1, 1, 0, 0]], np.int32)
+  with test_util.graph():
+    x, mask = tf.constant(x), tf.constant(mask[:, np.newaxis])
+    ops = make_ops()
+    with tf.variable_scope("self", reuse=tf.AUTO_REUSE):
+      plain = modeling.attention_layer(x, x, mask, **_SIZES, ops=ops)
+      empty = modeling.attention_layer(x, x, mask, **_SIZES, ops=ops,
+                                       prefix=_pair(1, 0))
+      found = {}
+      for length in (1, 4, 9):  # 4 is the number of the tokens
+        pair = _pair(1, length)
+        found[length] = [
+            modeling.attention_layer(x, x, mask, **_SIZES, ops=ops,
+                                     prefix=pair),
+            # The same for each example, given one by one.
+            modeling.attention_layer(x, x, mask, **_SIZES, ops=ops, prefix=[
+                tf.tile(part, [2, 1, 1, 1]) for part in pair]),
+            # In another order.
+            modeling.attention_layer(x, x, mask, **_SIZES, ops=ops, prefix=[
+                part[:, :, ::-1] for part in pair])]
+    with test_util.session(scale=0.5) as session:
+      plain, empty, found = session.run([plain, empty, found])
+  np.testing.assert_array_equal(plain, empty)
+  for length, (one, tiled, turned) in found.items():
+    np.testing.assert_allclose(one, tiled, rtol=1e-6)
+    np.testing.assert_allclose(one, turned, atol=1e-6)
+    # Every position sees it, the padded ones too.
+    assert np.abs(one - plain).max(-1).min() > 1e-2, length
+
+
+@ARITHMETIC
+def test_prefix_against_numpy(make_ops):
+  x, mask = _random(2, 3, 6), np.array([[1, 1, 0], [1, 0, 0]], np.int32)
+  bias, prefix = _random(1, 2, 3, 5), (_random(1, 2, 2, 5), _random(2, 2, 2, 5))
+  with test_util.graph():
+    tensors = [tf.constant(value) for value in (x, bias) + prefix]
+    output = modeling.attention_layer(
+        tensors[0], tensors[0], tf.constant(mask[:, np.newaxis]), **_SIZES,
+        prefix=tensors[2:], position_bias=tensors[1], causal=True, scale=0.3,
+        use_bias=False, ops=make_ops())
+    assert [v.op.name for v in tf.global_variables()] == [
+        name + "/kernel" for name in ("query", "key", "value")]
+    upstream = _random(2, 3, 10)
+    gradients = tf.gradients(output, tensors, tf.constant(upstream))
+    with test_util.session(scale=0.5) as session:
+      output, gradients, kernels = session.run(
+          [output, gradients, tf.global_variables()])
+
+  def attention(x, bias, key_prefix, value_prefix):
+    query, key, value = [
+        (x @ np.float64(kernel)).reshape([2, 3, 2, 5]).transpose([0, 2, 1, 3])
+        for kernel in kernels]
+    tiled = lambda part: np.broadcast_to(part, [2] + list(part.shape[1:]))
+    key = np.concatenate([tiled(key_prefix), key], axis=2)
+    value = np.concatenate([tiled(value_prefix), value], axis=2)
+    scores = 0.3 * query @ key.transpose([0, 1, 3, 2]) + bias
+    seen = np.concatenate(
+        [np.ones([2, 3, 2]), mask[:, np.newaxis] * np.tri(3)], axis=2)
+    weights = np.exp(scores) * seen[:, np.newaxis]
+    weights /= weights.sum(-1, keepdims=True)
+    return (weights @ value).transpose([0, 2, 1, 3]).reshape([2, 3, 10])
+
+  inputs = [np.float64(value) for value in (x, bias) + prefix]
+  np.testing.assert_allclose(output, attention(*inputs), atol=1e-5)
+  for place, gradient in enumerate(gradients):
+    for index in list(np.ndindex(*inputs[place].shape))[::7]:
+      ends = []
+      for step in (1e-5, -1e-5):
+        moved = [value.copy() for value in inputs]
+        moved[place][index] += step
+        ends.append((attention(*moved) * upstream).sum())
+      assert gradient[index] == pytest.approx((ends[0] - ends[1]) / 2e-5,
+                                              rel=1e-3, abs=1e-3)
+
+
+@ARITHMETIC
+def test_prefix_never_replaces_the_source(make_ops):
+  with test_util.graph():
+    ops = make_ops()
+    x = tf.constant(_random(1, 2, 6))
+    outputs = []
+    with tf.variable_scope("cross", reuse=tf.AUTO_REUSE):
+      for length in (None, 3, 4, 5):  # a source has 4 positions
+        prefix = length and _pair(1, length)
+        for source in (_random(1, 4, 7), _random(1, 4, 7)[:, ::-1] + 1.0):
+          source = tf.constant(source)
+          made = modeling.keys_and_values(source, **_SIZES, ops=ops)
+          outputs.append([
+              modeling.attention_layer(x, to, **_SIZES, prefix=prefix, ops=ops)
+              for to in (source, made)])
+    with test_util.session(scale=0.5) as session:
+      outputs = session.run(outputs)
+  for direct, made in outputs:
+    np.testing.assert_array_equal(direct, made)
+  for one, other in zip(outputs[::2], outputs[1::2]):
+    assert np.abs(one[0] - other[0]).max() > 1e-2
+
+
+@ARITHMETIC
+def test_what_is_masked_changes_nothing_at_all(make_ops):
+  x = _random(2, 4, 6)
+  mask = np.array([[[0, 1, 1, 0]], [[0, 0, 0, 0]]], np.int32)
+  other = x.copy()
+  other[:, 3] = 50.0
+  other[:, 0] = -50.0
+  with test_util.graph():
+    ops = make_ops()
+    with tf.variable_scope("self", reuse=tf.AUTO_REUSE):
+      for_each = [modeling.attention_layer(
+          tf.constant(x), tf.constant(to), tf.constant(mask), **_SIZES,
+          scale=1.0, causal=True, ops=ops) for to in (x, other)]
+    gradients = tf.gradients(for_each[0], tf.global_variables())
+    with test_util.session(scale=0.5) as session:
+      (one, two), gradients = session.run([for_each, gradients])
+  # Query 0 sees no key, and no query of example 1: no NaN, and nobody reads it.
+  np.testing.assert_array_equal(one[0, 1:], two[0, 1:])
+  for value in [one, two] + gradients:
+    assert np.isfinite(value).all()
+
+
+@ARITHMETIC
+@pytest.mark.parametrize("prefix_length", [0, 2])
+def test_cached_equals_uncached(prefix_length, make_ops):
+  x = _random(2, 5, 6)
+  mask = np.array([[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]], np.int32)[:, np.newaxis]
+  with test_util.graph():
+    ops = make_ops()
+    tensor = tf.constant(x)
+    extra = dict(_SIZES, ops=ops, causal=True,
+                 prefix=_pair(1, prefix_length) if prefix_length else None)
+    room = np.pad(mask, [[0, 0], [0, 0], [0, 2]], constant_values=1)
+    with tf.variable_scope("self", reuse=tf.AUTO_REUSE):
+      whole = modeling.attention_layer(tensor, tensor, tf.constant(mask),
+                                       **extra)
+      # What was in the cache before does not matter.
+      cache = modeling.Cache(tf.fill([2, 2, 7, 5], 9.0),
+                             tf.fill([2, 2, 7, 5], -9.0), tf.constant(0))
+      parts = []
+      for first, last in ((0, 2), (2, 3), (3, 5)):
+        part, cache = modeling.attention_layer(
+            tensor[:, first:last], tensor[:, first:last], tf.constant(room),
+            cache=cache, **extra)
+        parts.append(part)
+    with test_util.session(scale=0.5) as session:
+      whole, parts, cache = session.run([whole, tf.concat(parts, 1), cache])
+  np.testing.assert_allclose(parts[0, 1:], whole[0, 1:], atol=1e-5)
+  np.testing.assert_allclose(parts[1], whole[1], atol=1e-5)
+  assert cache.index == 5
+  assert (cache.key[:, :, 5:] == 9).all() and (cache.key[:, :, :5] != 9).all()
+
+
+def test_cached_without_causal_sees_what_is_written():
+  x = _random(1, 3, 6)
+  with test_util.graph():
+    tensor = tf.constant(x)
+    with tf.variable_scope("self", reuse=tf.AUTO_REUSE):
+      whole = modeling.attention_layer(tensor, tensor, **_SIZES)
+      empty = tf.zeros([1, 2, 8, 5])
+      cached, _ = modeling.attention_layer(
+          tensor, tensor, **_SIZES, cache=modeling.Cache(
+              empty, empty, tf.constant(0)))
+    with test_util.session(scale=0.5) as session:
+      whole, cached = session.run([whole, cached])
+  np.testing.assert_allclose(whole, cached, atol=1e-6)
+
+
+def test_rms_norm():
+  with test_util.graph():
+    output = modeling.rms_norm(tf.constant([[3.0, 4.0]]), epsilon=0.5)
+    gamma, = tf.get_collection("layer_norm")
+    assert gamma.op.name == "LayerNorm/gamma"
+    with test_util.session() as session:
+      session.run(gamma.assign([2.0, 1.0]))
+      # The mean square is 12.5.
+      np.testing.assert_allclose(
+          session.run(output), [[6 / math.sqrt(13), 4 / math.sqrt(13)]],
+          rtol=1e-6)
+
+
+# ------------------------------------------------------------------- prefix tuning
+
+
+@functools.lru_cache(maxsize=None)
+def _prefixed_golden():
+  """(config, values of BERT's variables, arrays, facts) of the golden BERT."""
+  golden = test_util.sequence_golden("bert")
+  with open(os.path.join(golden.checkpoint, "config.json"),
+            encoding="utf-8") as reader:
+    keys = json.load(reader)
+  config = modeling.BertConfig.from_dict(dict(
+      {key: keys[key] for key in modeling.BertConfig(1).to_dict()},
+      hidden_act={"gelu_new": "gelu", "gelu": "gelu_erf"}[keys["hidden_act"]]))
+  tensors = hf_bert.open_dir(golden.checkpoint)
+  return (config, {name: tensors[name] for name in tensors}, golden.arrays,
+          golden.facts)
+
+
+def _prefixed_case(case):
+  """(its variables' values, where each's gradient is, its prefix_fn)."""
+  _, _, arrays, facts = _prefixed_golden()
+  if case == "base":
+    return {}, {}, None
+  if case == "prefix":
+    table = lambda key: arrays[key].reshape([facts["prefix_length"], -1])
+    return ({"bert/prefix/embeddings": table("prefix/var/self_prefix")},
+            {"bert/prefix/embeddings": table("prefix/grad/self_prefix")},
+            functools.partial(modeling.prefix_encoder,
+                              prefix_length=facts["prefix_length"]))
+  parts = {"bert/prefix/embeddings": "embedding"}
+  for part in ("dense_0", "dense_1"):
+    for name in ("kernel", "bias"):
+      parts["bert/prefix/%s/%s" % (part, name)] = "%s/%s" % (part, name)
+  of = lambda kind: {ours: arrays["prefix_mlp/%s/self_prefix/%s" % (
+      kind, theirs)] for ours, theirs in parts.items()}
+  return of("var"), of("grad"), functools.partial(
+      modeling.prefix_encoder, prefix_length=facts["prefix_length"],
+      hidden_size=facts["prefix_hidden_size"])
+
+
+@ARITHMETIC
+@pytest.mark.parametrize("case", ["base", "prefix", "prefix_mlp"])
+def test_golden_sequence_model(case, make_ops):
+  config, values, arrays, _ = _prefixed_golden()
+  own, gradients, prefix_fn = _prefixed_case(case)
+  inputs = {"input_ids": arrays["in/input_ids"],
+            "input_mask": arrays["in/attention_mask"],
+            "token_type_ids": arrays["in/token_type_ids"]}
+  inputs = {key: value.astype(np.int32) for key, value in inputs.items()}
+  with test_util.graph():
+    ops = make_ops()
+    model = test_util.build(
+        config, inputs, adapter_fn=None, prefix_positions="unshifted", ops=ops,
+        prefix_fn=prefix_fn and functools.partial(prefix_fn, ops=ops))
+    prefixes = tf.get_collection("prefixes")
+    assert sorted(test_util.names(prefixes)) == sorted(own)
+    loss = model.get_sequence_output()
+    if own:
+      loss = tf.reduce_sum(loss * arrays[case + "/loss_weights"])
+    with test_util.session() as session:
+      _assign(session, dict(values, **own))
+      outputs = session.run([model.get_sequence_output(),
+                             model.get_pooled_output()])
+      found = session.run(dict(zip(
+          test_util.names(prefixes), tf.gradients(loss, prefixes))))
+  _close(outputs[0], arrays[case + "/sequence_output"])
+  _close(outputs[1], arrays[case + "/pooled_output"])
+  for name, gradient in gradients.items():
+    _close(found[name], gradient, 1e-3)
+
+
+@ARITHMETIC
+def test_golden_prefix_over_tokens_alone(make_ops):
+  # Padded batch, its tokens alone, and each row alone: the same.
+  config, values, arrays, _ = _prefixed_golden()
+  own, gradients, prefix_fn = _prefixed_case("prefix")
+  mask = arrays["in/attention_mask"].astype(np.int32)
+  assert mask.min() == 0
+  with test_util.graph():
+    ops = make_ops()
+    prefix_fn = functools.partial(prefix_fn, ops=ops)
+    weights = arrays["prefix/loss_weights"] * mask[:, :, np.newaxis]
+
+    def run(rows, length, **arguments):
+      model = test_util.build(
+          config, {"input_ids": arrays["in/input_ids"][rows, :length].astype(
+              np.int32), "input_mask": mask[rows, :length],
+                   "token_type_ids": arrays["in/token_type_ids"][
+                       rows, :length].astype(np.int32)},
+          adapter_fn=None, prefix_positions="unshifted", scope="bert", ops=ops,
+          prefix_fn=prefix_fn, **arguments)
+      output = model.get_sequence_output()
+      return output, tf.reduce_sum(output * weights[rows, :length])
+
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+      every = slice(None)
+      (whole, whole_loss), (packed, packed_loss) = [
+          run(every, mask.shape[1], skip_padding=skip)
+          for skip in (False, True)]
+      alone = [run(slice(i, i + 1), count)[0]
+               for i, count in enumerate(mask.sum(1))]
+    table, = tf.get_collection("prefixes")
+    found = [tf.gradients(loss, table)[0] for loss in (whole_loss, packed_loss)]
+    with test_util.session() as session:
+      _assign(session, dict(values, **own))
+      whole, packed, alone, found = session.run([whole, packed, alone, found])
+  for i, row in enumerate(alone):
+    _close(whole[i, :row.shape[1]], row[0], 1e-5)
+    _close(packed[i, :row.shape[1]], row[0], 1e-5)
+  _close(found[1], found[0], 1e-5)
+  assert np.abs(found[0] - gradients["bert/prefix/embeddings"]).max() > 1e-3
+
+
+def _prefix_of(prefix_length, **arguments):
+  return functools.partial(modeling.prefix_encoder, prefix_length=prefix_length,
+                           **arguments)
+
+
+def test_prefix_variables():
+  with test_util.graph():
+    test_util.build(test_util.tiny_config(), test_util.tiny_batch(),
+                    prefix_fn=_prefix_of(2, hidden_size=5, embedding_size=3))
+    prefixes = {v.op.name: v.shape.as_list()
+                for v in tf.get_collection("prefixes")}
+    assert prefixes == {
+        "bert/prefix/embeddings": [2, 3], "bert/prefix/dense_0/kernel": [3, 5],
+        "bert/prefix/dense_0/bias": [5],
+        "bert/prefix/dense_1/kernel": [5, 3 * 2 * 16],
+        "bert/prefix/dense_1/bias": [3 * 2 * 16]}
+    assert tf.trainable_variables() == tf.global_variables()
+  with test_util.graph():
+    modeling.transformer_model(
+        tf.zeros([2, 3, 16]), hidden_size=16, num_attention_heads=2,
+        num_hidden_layers=1, prefix_fn="prefix_encoder")
+    assert test_util.names(tf.get_collection("prefixes")) == [
+        "prefix/embeddings"]
+    assert tf.get_collection("prefixes")[0].shape.as_list() == [20, 32]
+
+
+def test_prefix_of_no_tokens_is_none():
+  batch = test_util.tiny_batch()
+  with test_util.graph():
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+      plain, empty = [
+          test_util.build(test_util.tiny_config(), batch, scope="b",
+                          prefix_fn=prefix_fn).get_pooled_output()
+          for prefix_fn in (None, lambda *sizes: [
+              (tf.zeros([4, 0, 4]), tf.zeros([4, 0, 4]))] * 3)]
+    with test_util.session(scale=0.3) as session:
+      np.testing.assert_array_equal(*session.run([plain, empty]))
+
+
+def test_prefix_of_ones_own_in_some_layers_and_over_shared_ones():
+  def own(num_hidden_layers, num_attention_heads, size_per_head):
+    assert (num_hidden_layers, num_attention_heads, size_per_head) == (3, 4, 4)
+    pair = lambda i: tuple(tf.Variable(tf.random_normal([4, 2, 4], seed=i),
+                                       name="p%d" % i) for _ in "kv")
+    return [pair(0), None, pair(2)]
+
+  for sharing in ({}, {"share_parameter_across_layers": True}):
+    with test_util.graph():
+      config = test_util.tiny_config(**sharing)
+      model = test_util.build(config, test_util.tiny_batch(), prefix_fn=own)
+      prefixes = tf.get_collection("prefixes")
+      assert test_util.names(prefixes) == ["bert/p0", "bert/p0_1", "bert/p2",
+                                           "bert/p2_1"]
+      layers = model.get_all_encoder_layers()
+      # A layer's own: the top one's does not reach what is below.
+      assert tf.gradients(layers[1], prefixes)[2:] == [None, None]
+      with test_util.session(scale=0.3) as session:
+        for gradient in session.run(tf.gradients(layers[2], prefixes)):
+          assert np.abs(gradient).max() > 0
+
+
+def test_prefix_is_dropped():
+  with test_util.graph():
+    kept = _run(modeling.prefix_encoder(1, 2, 50, 20, dropout_prob=0.25)[0][0])
+  assert 0.2 < (kept == 0).mean() < 0.3
+
+
+def test_prefix_positions():
+  config, batch = test_util.tiny_config(), test_util.tiny_batch()
+  with test_util.graph():
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+      after, unshifted = [
+          test_util.build(config, batch, scope="b", prefix_fn=_prefix_of(2),
+                          adapter_fn=None, **arguments).get_embedding_output()
+          for arguments in ({}, {"prefix_positions": "unshifted"})]
+    with test_util.session(scale=0.3) as session:
+      after, unshifted = session.run([after, unshifted])
+      table = [v for v in tf.global_variables()
+               if v.op.name.endswith("/position_embeddings")][0]
+      session.run(table.assign(np.roll(session.run(table), 2, axis=0)))
+  assert (np.abs(after - unshifted).max(-1) > 1e-2).all()
+
+
+@pytest.mark.parametrize("arguments,message", [
+    ({"prefix_fn": _prefix_of(3)},
+     r"prefix \(3\) and the sequence is longer than max_position_embeddings "
+     r"\(9\): 7"),
+    ({"prefix_fn": "lora"}, "unknown prefix 'lora'; known are prefix_encoder"),
+    ({"prefix_positions": "before"},
+     "prefix_positions is 'before'; known are after and unshifted"),
+    ({"prefix_fn": lambda *sizes: [None]}, r"needs a list of 3 \(key, value\)"),
+    ({"prefix_fn": lambda *sizes: [(tf.zeros([4, 2, 5]),) * 2] * 3},
+     r"each \[4, 'P', 4\] with one P for all"),
+    ({"prefix_fn": lambda *sizes: [
+        (tf.zeros([4, i + 1, 4]),) * 2 for i in range(3)]}, "one P for all"),
+])
+def test_prefix_refuses(arguments, message):
+  with test_util.graph():
+    with pytest.raises(ValueError, match=message) as caught:
+      test_util.build(test_util.tiny_config(), test_util.tiny_batch(),
+                      **arguments)
+  assert "\n" not in str(caught.value)
 
 
 # --------------------------------------------------------------- without padding

@@ -6,11 +6,15 @@ Training, counting, checkpoints and exports ask it; nothing else decides.
 """
 
 import collections
+import re
 
 import tensorflow.compat.v1 as tf
 
 from adapter_bert import names
 from modeling import ADAPTERS, HEAD, LAYER_NORM, PREFIXES
+
+# The table whose type the rest of a model follows.
+_WORDS = re.compile("(^|/)word_embeddings$")
 
 _TOP_N_OF_SHARED = ("top_n cannot tune the top layers of a model whose layers "
                     "share their weights (%s)")
@@ -138,13 +142,14 @@ class Tuning(object):
   def variable_getter(self, dtype, ops=None):
     """A custom getter for the variable scope that a model is built in.
 
-    A model computes in the type of its embeddings, so this decides it:
+    A model computes in the type of its word embeddings, so this decides it:
       - frozen variables are of the type `dtype`: half the memory with bfloat16,
         and no cast of a frozen weight at any step;
-      - kernels and embeddings that are trained are stored in float32, and
-        handed out cast to `dtype`;
+      - a table of words that is trained is stored in float32, and handed out
+        cast to `dtype`; other kernels and tables the model casts to the type of
+        what they are multiplied with or added to;
       - LayerNorms, adapters, prefixes and heads (what is in a collection) are
-        float32, and so are trained biases.
+        float32, and so is all that is trained.
     The first trained variable is reported to `ops`: below it no gradient is
     computed, so nothing needs to be kept for one.
 
@@ -163,7 +168,7 @@ class Tuning(object):
       if not trained:
         return getter(name, **dict(kwargs, dtype=dtype))
       variable = getter(name, **kwargs)
-      if dtype == variable.dtype.base_dtype or variable.shape.ndims < 2:
+      if dtype == variable.dtype.base_dtype or not _WORDS.search(name):
         return variable
       return tf.cast(variable, dtype)
 

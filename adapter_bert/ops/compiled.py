@@ -78,18 +78,43 @@ class CompiledOps(SeededOps):
     return self._kernel(self._compiled(_normalized, epsilon), gradient,
                         [x, beta, gamma] + _present(residual))
 
-  def masked_softmax(self, scores, mask, scale, rate,
+  def rms_norm(self, x, gamma, epsilon):
+    gamma = tf.convert_to_tensor(gamma)  # As in layer_norm.
+
+    def gradient(normal, scale, upstream):
+      of_x = self._compiled(_rms_normalized_gradient)(normal, scale, gamma,
+                                                      upstream)
+      _, of_gamma = self._compiled(_scale_gradients)(normal, upstream)
+      return [of_x, tf.cast(of_gamma, gamma.dtype)]
+
+    return self._kernel(self._compiled(_rms_normalized, epsilon), gradient,
+                        [x, gamma])
+
+  def gated(self, function, x, gate):
+    if function not in _SLOPES:
+      return super().gated(function, x, gate)
+
+    def gradient(upstream):
+      return list(self._compiled(_gated_gradient, function)(x, gate, upstream))
+
+    return self._kernel(self._compiled(_gated, function), gradient, [x, gate])
+
+  def masked_softmax(self, scores, mask, scale, rate, bias=None,
                      masked_score=modeling.MASKED_SCORE):
-    inputs = [scores, mask] + ([self._next_key()] if rate else [])
+    key = [self._next_key()] if rate else []
+    inputs = [scores, mask] + _present(bias) + key
 
     def gradient(probabilities, upstream):
       of_scores = self._compiled(_masked_softmax_gradient, scale, rate)(
-          probabilities, upstream, *inputs[2:])
-      return [of_scores] + [None] * len(inputs[1:])
+          probabilities, upstream, *key)
+      found = [of_scores] + [None] * len(inputs[1:])
+      if bias is not None:
+        found[2] = _of_position_bias(of_scores, scale, bias)
+      return found
 
     return self._kernel(
-        self._compiled(_masked_softmax, scale, masked_score, rate), gradient,
-        inputs)
+        self._compiled(_masked_softmax, scale, masked_score, rate,
+                       bias is not None), gradient, inputs)
 
   def split_heads(self, x, bias, shape):
     if bias is None:
@@ -200,6 +225,19 @@ def _activated_gradient(slope, upstream):
   return tf.cast(_float32(slope) * _float32(upstream), slope.dtype)
 
 
+def _gated(function, x, gate):
+  value, _ = _SLOPES[function](_float32(x))
+  return (tf.cast(value * _float32(gate), x.dtype),)
+
+
+def _gated_gradient(function, x, gate, upstream):
+  """(of x, of the gate); both are kept anyway, by the products they are of."""
+  value, slope = _SLOPES[function](_float32(x))
+  upstream = _float32(upstream)
+  return (tf.cast(upstream * slope * _float32(gate), x.dtype),
+          tf.cast(upstream * value, gate.dtype))
+
+
 def _biased_and_dropped(rate, x, key, bias=None):
   """Its own gradient, without the bias: the same elements become 0."""
   return (tf.cast(dropped(rate, _sum(x, bias), key), x.dtype),)
@@ -230,12 +268,33 @@ def _scale_gradients(normal, upstream):
           tf.reduce_sum(upstream * _float32(normal), axes))
 
 
-def _masked_softmax(scale, masked_score, rate, scores, mask, key=None):
-  """(The probabilities with some of them dropped, the probabilities)."""
+def _rms_normalized(epsilon, x, gamma):
+  """(The output, the input normalised, its 1 / root of the mean square)."""
+  total = _float32(x)
+  mean = tf.reduce_mean(total * total, axis=-1, keepdims=True)
+  scale = tf.math.rsqrt(mean + epsilon)
+  normal = total * scale
+  output = normal * _float32(gamma)
+  return tf.cast(output, x.dtype), tf.cast(normal, x.dtype), scale
+
+
+def _rms_normalized_gradient(normal, scale, gamma, upstream):
+  x, upstream = _float32(normal), _float32(upstream) * _float32(gamma)
+  mean = tf.reduce_mean(upstream * x, axis=-1, keepdims=True)
+  return tf.cast(scale * (upstream - x * mean), normal.dtype)
+
+
+def _masked_softmax(scale, masked_score, rate, is_biased, scores, mask, *rest):
+  """(The probabilities with some of them dropped, the probabilities).
+
+  `rest` is the bias if there is one, and the key of the dropout if there is.
+  """
   blocked = 1.0 - _float32(mask)
-  probabilities = tf.nn.softmax(
-      _float32(scores) * scale + blocked * masked_score)
-  kept = probabilities if key is None else dropped(rate, probabilities, key)
+  total = _float32(scores) * scale
+  if is_biased:
+    total += _float32(rest[0])
+  probabilities = tf.nn.softmax(total + blocked * masked_score)
+  kept = dropped(rate, probabilities, rest[-1]) if rate else probabilities
   return tf.cast(kept, scores.dtype), tf.cast(probabilities, scores.dtype)
 
 
@@ -245,6 +304,14 @@ def _masked_softmax_gradient(scale, rate, probabilities, upstream, key=None):
     upstream = dropped(rate, upstream, key)
   mean = tf.reduce_sum(p * upstream, axis=-1, keepdims=True)
   return tf.cast(scale * p * (upstream - mean), probabilities.dtype)
+
+
+def _of_position_bias(of_scores, scale, bias):
+  """Ops of their own, which do not run where the bias is frozen."""
+  of_bias = _float32(of_scores)
+  if bias.shape[0] == 1:
+    of_bias = tf.reduce_sum(of_bias, axis=0, keepdims=True)
+  return tf.cast(of_bias / scale, bias.dtype.base_dtype)
 
 
 def _biased_heads(x, bias):

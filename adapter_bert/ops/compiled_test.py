@@ -52,6 +52,18 @@ CHAINS = {
     "masked_softmax with dropout": (
         [[2, 3, 4, 5]], lambda ops, x: ops.masked_softmax(
             x, tf.constant(_MASK), 0.7, 0.3)),
+    "masked_softmax with a bias for all": (
+        [[2, 3, 4, 5], [1, 3, 4, 5]], lambda ops, x, bias: ops.masked_softmax(
+            x, tf.constant(_MASK), 0.7, 0.0, bias)),
+    "masked_softmax with a bias for each": (
+        [[2, 3, 4, 5], [2, 3, 4, 5]], lambda ops, x, bias: ops.masked_softmax(
+            x, tf.constant(_MASK), 0.7, 0.3, bias, modeling.LOWEST_SCORE)),
+    "rms_norm": ([[6, 8], [8]], lambda ops, x, gamma: ops.rms_norm(
+        x, gamma, 0.1)),
+    "gated gelu": ([[6, 8], [6, 8]], lambda ops, x, gate: ops.gated(
+        modeling.gelu, x, gate)),
+    "gated relu": ([[6, 8], [6, 8]], lambda ops, x, gate: ops.gated(
+        tf.nn.relu, x, gate)),
     "split_heads": ([[6, 8]], lambda ops, x: ops.split_heads(x, None, _HEADS)),
     "split_heads with bias": ([[6, 8], [8]], lambda ops, x, bias:
                               ops.split_heads(x, bias, _HEADS)),
@@ -99,9 +111,8 @@ def test_chains_have_the_same_methods_and_arguments():
     assert (inspect.signature(getattr(CompiledOps, name)) ==
             inspect.signature(getattr(modeling.PlainOps, name))), name
   # Each is compared above.
-  compared = set(re.split(" |_erf", chain.replace("no ", "").replace(
-      "gelu", "activation").replace("relu", "activation"))[0]
-                 for chain in CHAINS)
+  compared = set(chain.split(" ")[0].replace("gelu_erf", "gelu").replace(
+      "gelu", "activation") for chain in CHAINS if chain[:3] not in "relu no ")
   assert compared == set(methods) - {"trained_from_here", "random_zeros"}
 
 
