@@ -52,33 +52,33 @@ class Files(object):
     self.write("bert/bert_config.json", [self.config.to_json_string()])
     write_base(self.path("bert/bert_model.ckpt"), self.config)
     for name in ("train", "dev"):
-      self.table("MRPC/%s.tsv" % name, "q a b s1 s2", [
+      self.table("MRPC/%s.tsv" % name, "label a b sentence1 sentence2", [
           [str(i % 2), "1", "2", SENTENCES[i % 6], SENTENCES[(i + i // 6) % 6]]
           for i in range(20)])
-      self.table("STS-B/%s.tsv" % name, "0 1 2 3 4 5 6 s1 s2 score", [
+      self.table("STS-B/%s.tsv" % name, "0 1 2 3 4 5 6 sentence1 sentence2 score", [
           ["x"] * 7 + [SENTENCES[i % 6], SENTENCES[i % 5], str(i % 6)]
           for i in range(20)])
       self.write("CoLA/%s.tsv" % name, [
           "\t".join(["x", str(i % 2), "", SENTENCES[i % 6]])
           for i in range(20)])
-    self.table("MRPC/test.tsv", "i a b s1 s2", [
+    self.table("MRPC/test.tsv", "i a b sentence1 sentence2", [
         [str(i), "1", "2", SENTENCES[i % 6], SENTENCES[i % 4]]
         for i in range(7)])
-    self.table("STS-B/test.tsv", "0 1 2 3 4 5 6 s1 s2", [
+    self.table("STS-B/test.tsv", "0 1 2 3 4 5 6 sentence1 sentence2", [
         ["x"] * 7 + [SENTENCES[i % 6], SENTENCES[i % 4]] for i in range(7)])
     self.table("CoLA/test.tsv", "index sentence", [
         [str(i), SENTENCES[i % 6]] for i in range(7)])
     rows = [["x"] * 8 + [SENTENCES[i % 6], SENTENCES[i % 4],
                          tasks.get_task("mnli").labels[i % 3]]
             for i in range(12)]
-    header = "0 1 2 3 4 5 6 7 s1 s2 label"
+    header = "0 1 2 3 4 5 6 7 sentence1 sentence2 gold_label"
     self.table("MNLI/train.tsv", header, rows)
     self.table("MNLI/dev_matched.tsv", header, rows[:5])
     self.table("MNLI/dev_mismatched.tsv", header, rows[5:])
     for name in ("matched", "mismatched"):
-      self.table("MNLI/test_%s.tsv" % name, header[:-6],
+      self.table("MNLI/test_%s.tsv" % name, header[:-len(" gold_label")],
                  [row[:-1] for row in rows[:4]])
-    self.table("AX/diagnostic.tsv", "index s1 s2", [
+    self.table("AX/diagnostic.tsv", "index sentence1 sentence2", [
         [str(i), SENTENCES[i], SENTENCES[0]] for i in range(4)])
 
   def path(self, name):
@@ -185,7 +185,7 @@ def test_predictions_are_rows_in_order_and_a_submission(files, mrpc):
   np.testing.assert_allclose(rows, outputs, atol=1e-6)
   assert np.ptp(rows[:, 0]) > 1e-4  # else an order could not be told
   # In another order, with another batch: the same rows.
-  files.table("turned/test.tsv", "i a b s1 s2", [
+  files.table("turned/test.tsv", "i a b sentence1 sentence2", [
       [str(i), "1", "2", SENTENCES[i % 6], SENTENCES[i % 4]]
       for i in reversed(range(7))])
   files.run("MRPC", mrpc, do_predict=True, predict_batch_size=2,
@@ -274,7 +274,7 @@ def test_scores_of_another_run_do_not_count(files, tmp_path):
 
 def test_other_files_of_the_same_task(files, mrpc, tmp_path):
   """They may be evaluated, but a run does not go on with them."""
-  files.table("MRPC/more.tsv", "q a b s1 s2", [
+  files.table("MRPC/more.tsv", "label a b sentence1 sentence2", [
       [str(i % 2), "1", "2", SENTENCES[i], SENTENCES[0]] for i in range(6)])
   spec = dict(task_specs.task_to_dict(tasks.get_task("mrpc")), test=[])
   spec["dev"] = [dict(spec["dev"][0], file="more.tsv")]
@@ -745,7 +745,7 @@ def test_bad_bytes_and_scores(files, tmp_path):
   line = refused(files, tmp_path, data_dir=files.path("bad"))
   assert "train.tsv:2" in line and "0xff" in line
   for score in ("5.5", "nan", "much"):
-    files.table("bad/train.tsv", "0 1 2 3 4 5 6 s1 s2 score", [
+    files.table("bad/train.tsv", "0 1 2 3 4 5 6 sentence1 sentence2 score", [
         ["x"] * 7 + ["the cat", "a dog", score]])
     line = refused(files, tmp_path, task="STS-B", data_dir=files.path("bad"))
     assert "train.tsv:2" in line and score in line, line

@@ -83,6 +83,9 @@ RUN = (
     Setting("task_spec", str, None,
             "A JSON file that describes a task of your own, in the place of "
             "task_name; task_specs.py says what is in it.", agreed=None),
+    Setting("task_files_anywhere", bool, False,
+            "The files of task_spec may lie outside of data_dir.",
+            decides_result=False, agreed=None, swept=False),
     Setting("init_checkpoint", str, None,
             "The pre-trained BERT: a checkpoint's prefix or its directory.",
             reference=True, agreed=None, swept=False, programs=_ALL_MODELS),

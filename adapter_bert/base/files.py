@@ -45,22 +45,46 @@ def _gfile():
   return tf.io.gfile
 
 
-def _open(path, mode):
+def open_binary(path, mode="rb"):
+  """Opens a file of bytes; see `failures` for what that can raise."""
   if has_scheme(path):
     return _gfile().GFile(path, mode)
   return open(path, mode)  # pylint: disable=unspecified-encoding
 
 
-def _failures():
+def failures():
   """What opening, reading and writing a file can raise, for `except`."""
   tensorflow = sys.modules.get("tensorflow")
   return (OSError, tensorflow.errors.OpError) if tensorflow else OSError
 
 
-def _reason(error):
+def reason_of(error):
+  """What one of `failures` says went wrong."""
   if isinstance(error, OSError):
     return error.strerror or str(error)
   return errors.op_reason(error)
+
+
+def is_file(path):
+  """Whether there is a file of that name, and no directory.
+
+  Raises: errors.InputError if TensorFlow does not know the path's scheme, or
+    does not get there.
+  """
+  if not has_scheme(path):
+    return os.path.isfile(path)
+  gfile = _gfile()
+  try:
+    return gfile.exists(path) and not gfile.isdir(path)
+  except failures() as error:
+    raise errors.InputError("%s: cannot be opened: %s" %
+                            (path, reason_of(error))) from error
+
+
+def size_of(path):
+  """The number of bytes in a file; see `failures`."""
+  return (_gfile().stat(path).length if has_scheme(path) else
+          os.path.getsize(path))
 
 
 # -------------------------------------------------------------------- writing
@@ -111,13 +135,13 @@ def write_atomically(path, content):
   """
   pieces = [content] if isinstance(content, str) else content
   try:
-    with written_whole(path) as temporary, _open(temporary, "wb") as output:
+    with written_whole(path) as temporary, open_binary(temporary, "wb") as output:
       for piece in pieces:
         output.write(piece.encode("utf-8"))
       output.flush()
-  except _failures() as error:
+  except failures() as error:
     raise errors.InputError("cannot write %s: %s" %
-                            (path, _reason(error))) from error
+                            (path, reason_of(error))) from error
 
 
 def write_json(path, value):
@@ -135,9 +159,9 @@ def make_directory(path):
       _gfile().makedirs(path)
     else:
       os.makedirs(path, exist_ok=True)
-  except _failures() as error:
+  except failures() as error:
     raise errors.InputError("cannot make the directory %s: %s" %
-                            (path, _reason(error))) from error
+                            (path, reason_of(error))) from error
 
 
 def replace_directory(temporary, path):
@@ -257,10 +281,10 @@ def read_json(path, shape=None, missing_ok=False, any_size=False):
   """
   check_regular(path)
   try:
-    with _open(path, "rb") as source:
+    with open_binary(path, "rb") as source:
       data = source.read(MOST_JSON_BYTES + 1)
-  except _failures() as error:
-    reason = _reason(error)
+  except failures() as error:
+    reason = reason_of(error)
     is_missing = isinstance(error, (FileNotFoundError, NotADirectoryError)) or (
         has_scheme(path) and not _gfile().exists(path))
     if is_missing and missing_ok:

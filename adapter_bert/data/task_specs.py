@@ -19,23 +19,28 @@ metrics  The first one decides which of several runs is the best. With labels:
          accuracy (always computed), f1 (two labels; the second one is the
          positive class), matthews. With scores: pearson, spearman,
          mean_squared_error.
-columns  Counted from 0: text_a, text_b for sentence pairs (else left out or
-         null), label (-1 is the last column).
-header   Whether the files' first line is a header.
+columns  text_a, text_b for sentence pairs (else left out or null), label.
+         Each is a column's name in the header, or all are counted from 0 (for
+         label, -1 is the last column). The columns of .jsonl files have names.
+header   Whether the first line of .tsv files is a header. Columns with names
+         have one; there it may be left out.
 train, dev, test
-         A file under --data_dir, or an object: "file", and for this file
+         A file under --data_dir (.tsv, or .jsonl: one object a line; what leads
+         out of data_dir needs --task_files_anywhere),
+         or an object: "file", and for this file
          "columns" and "header" instead of those above, "skip_malformed"
          (train, dev: rows with too few columns are left out and counted,
          else they are an error), "submission" (test: the name of the
-         submission file, <name>.tsv if left out). dev and test may be lists of
+         submission file, <name>.tsv if left out; it ends in .tsv). dev and test may be lists of
          objects, which "suffix" then tells apart. A split without a file is
          left out. Test files have no label column, or it is not read.
 
 reading.py says what the files look like.
 """
 
+import dataclasses
+import json
 import math
-import os
 import re
 
 from adapter_bert.base import errors
@@ -44,7 +49,7 @@ from adapter_bert.data import scoring
 from adapter_bert.data import tasks
 
 
-class _Reader:
+class _Reader(object):
   """Takes the values out of one JSON object and refuses what it cannot use."""
 
   def __init__(self, value, where, what):
@@ -81,33 +86,41 @@ class _Reader:
   def finish(self):
     """Refuses what nobody asked for: a mistyped key must not go unnoticed."""
     for key in self._value:
-      self.fail('has an unknown key "%s"; known are %s'
-                % (key, ", ".join(self._asked)))
+      self.fail('has an unknown key %s; known are %s'
+                % (json.dumps(key[:60]), ", ".join(self._asked)))
 
 
 # type() and not isinstance(): to isinstance, true and false are ints.
 
 
-def _is_index(value):
-  return type(value) is int and value >= 0
+def _is_column(value):
+  return _is_text(value) or type(value) is int and value >= 0
 
 
-def _is_label_index(value):
-  return type(value) is int and value >= -1
+def _is_label_column(value):
+  return _is_column(value) or value == -1 and type(value) is int
 
 
 def _is_bool(value):
   return isinstance(value, bool)
 
 
-def _is_file_name(value):
-  return isinstance(value, str) and bool(value) and "\0" not in value
+def _is_text(value):
+  """Whether this is a string that a terminal shows as it is."""
+  return isinstance(value, str) and bool(value) and not re.search(
+      r"[\x00-\x1f\x7f-\x9f]", value)
+
+
+def _is_submission_name(value):
+  """test_results*.tsv are the only .tsv files that a run writes itself."""
+  return (_is_text(value) and not re.search(r"[/\\:]", value) and
+          value.lower().endswith(".tsv") and
+          not value.lower().startswith((".", "test_results")))
 
 
 def _is_label_list(value):
   return (isinstance(value, list) and len(value) >= 2 and
-          all(isinstance(label, str) and label and
-              not re.search(r"[\t\r\n]", label) for label in value) and
+          all(_is_text(label) for label in value) and
           len(set(value)) == len(value))
 
 
@@ -154,11 +167,24 @@ def task_from_dict(value, where="the task"):
   reader.finish()
   if not any(splits.values()):
     reader.fail('has no file; give "train", "dev" or "test"')
-  return tasks.Task(
+  _check_submissions(reader, splits["test"])
+  task = tasks.Task(
       name=display.lower(), labels=labels, metrics=tuple(names),
       train=splits["train"][0] if splits["train"] else None,
       dev=splits["dev"], test=splits["test"], score_range=score_range,
       display=display)
+  # What says the same as a row of GLUE is that row, its headers included.
+  row = tasks.TASKS.get(task.name)
+  return row if row and task_to_dict(row) == task_to_dict(task) else task
+
+
+def _check_submissions(reader, test_splits):
+  """Refuses submissions that would overwrite each other."""
+  names = [split.submission.lower() for split in test_splits]
+  for split in test_splits:
+    if names.count(split.submission.lower()) > 1:
+      reader.fail('has two files under "test" with the submission %s; give '
+                  'each its own "submission"' % errors.shown(split.submission))
 
 
 def _labels_from(reader):
@@ -168,7 +194,8 @@ def _labels_from(reader):
                 '(regression), and not both')
   labels = reader.take(
       "labels", _is_label_list,
-      "a list of two or more different strings without tabs", default=())
+      "a list of two or more different strings without tabs or other control "
+      "characters", default=())
   score_range = reader.take(
       "score_range", _is_score_range,
       "[lowest, highest], two numbers, or null for any score", default=None)
@@ -182,7 +209,7 @@ def _splits_from(task_reader, set_type, columns, header, where, display):
   several = set_type != "train"
   values = task_reader.take(
       set_type,
-      lambda value: value is None or _is_file_name(value) or
+      lambda value: value is None or _is_text(value) or
       isinstance(value, dict) or (several and isinstance(value, list)),
       "a file name, an object%s" % (", or a list of them" if several else ""),
       default=None)
@@ -203,12 +230,20 @@ def _splits_from(task_reader, set_type, columns, header, where, display):
 
 def _split_from(reader, set_type, columns, header, where, display):
   """One Split; columns and header are those of the task, None if not given."""
-  filename = reader.take("file", _is_file_name, "a file name")
+  filename = reader.take("file", _is_text, "a file name")
   if columns is None or "columns" in reader:
     columns = reader.take("columns", lambda value: True,
                           "an object with text_a, text_b, label")
-  if header is None or "header" in reader:
+  columns = _columns_from(
+      _Reader(columns, where, '"columns" of "%s"' % set_type), set_type)
+  if filename.endswith(".jsonl") and not columns.are_named:
+    reader.fail("has the .jsonl file %s and counts its columns; give their "
+                "names" % errors.shown(filename))
+  if "header" in reader or header is None and not columns.are_named:
     header = reader.take("header", _is_bool, "true or false")
+  if header is False and columns.are_named and not filename.endswith(".jsonl"):
+    reader.fail('names its columns and has "header": false; count the columns '
+                'or set "header" to true')
   suffix = reader.take(
       "suffix", lambda value: isinstance(value, str) and
       re.fullmatch(r"[A-Za-z0-9_-]*", value),
@@ -216,49 +251,59 @@ def _split_from(reader, set_type, columns, header, where, display):
   submission, skip_malformed = None, False
   if set_type == "test":
     submission = reader.take(
-        "submission", lambda value: _is_file_name(value) and
-        os.path.basename(value) == value,
-        "a file name without directory", default=display + suffix + ".tsv")
+        "submission", _is_submission_name,
+        "a file name without directory that ends in .tsv and is none of the "
+        "run's own files (test_results...)", default=display + suffix + ".tsv")
+    if not _is_submission_name(submission):
+      reader.fail("would be written to %s, which is one of the run's own files; "
+                  'give another "submission"' % errors.shown(submission))
   else:
     skip_malformed = reader.take(
         "skip_malformed", _is_bool, "true or false", default=False)
   reader.finish()
-  return tasks.Split(
-      set_type, filename,
-      _columns_from(_Reader(columns, where, '"columns" of "%s"' % set_type),
-                    set_type, header),
-      suffix=suffix, submission=submission, skip_malformed=skip_malformed)
+  columns = dataclasses.replace(columns, header=header is not False)
+  return tasks.Split(set_type, filename, columns, suffix=suffix,
+                     submission=submission, skip_malformed=skip_malformed)
 
 
-def _columns_from(reader, set_type, header):
-  text_a = reader.take("text_a", _is_index, "a column's number from 0")
+def _columns_from(reader, set_type):
+  """The Columns that an object describes."""
+  allowed = "a column's number from 0, or its name"
+  text_a = reader.take("text_a", _is_column, allowed)
   text_b = reader.take("text_b", lambda value: value is None or
-                       _is_index(value), "a column's number from 0, or null",
-                       default=None)
-  allowed = "a column's number from 0, or -1 for the last"
+                       _is_column(value), allowed + ", or null", default=None)
+  allowed += "; -1 is the last"
   if set_type == "test":
     # The same columns may serve all three files; test labels are not read.
     reader.take("label", lambda value: value is None or
-                _is_label_index(value), allowed, default=None)
+                _is_label_column(value), allowed, default=None)
     label = None
   else:
-    label = reader.take("label", _is_label_index, allowed)
+    label = reader.take("label", _is_label_column, allowed)
   reader.finish()
-  used = [column for column in (text_a, text_b, label) if column is not None]
-  if len(set(used)) != len(used):
+  columns = tasks.Columns(text_a, text_b, label)
+  if len(set(columns.used)) != len(columns.used):
     reader.fail("names one column twice: text_a %s, text_b %s, label %s"
                 % (text_a, text_b, label))
-  return tasks.Columns(text_a, text_b, label, header)
+  if len({type(column) for column in columns.used}) != 1:
+    reader.fail("has columns with names and columns with numbers; give all of "
+                "them names, or numbers")
+  return columns
 
 
-def load_task_spec(path):
+def load_task_spec(path, files_anywhere=False):
   """Reads a task of the user's own from a JSON file (--task_spec).
+
+  Args:
+    path: str.
+    files_anywhere: bool, whether its files may lie outside of data_dir.
 
   Raises:
     errors.InputError: the file cannot be read, is not JSON or does not
       describe a task.
   """
-  return task_from_dict(files.read_json(path), where=path)
+  return dataclasses.replace(task_from_dict(files.read_json(path), where=path),
+                             files_anywhere=files_anywhere)
 
 
 def task_to_dict(task):

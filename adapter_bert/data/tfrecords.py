@@ -29,7 +29,7 @@ from adapter_bert.data import task_specs
 from adapter_bert.data import workers as processes
 
 # Part of every digest: raise it whenever the same inputs give other records.
-_RECORD_VERSION = 1
+_RECORD_VERSION = 2
 
 # TFRecord framing around a record: length and its checksum, then the record's
 # checksum.
@@ -151,7 +151,7 @@ def prepared_elsewhere(task, split, data_dir, tokenizer, max_seq_length,
         "%s, where another process has tokenized the %s examples, is not "
         "complete here; output_dir must be one directory that all processes "
         "share" % (directory, split.name))
-  path = os.path.join(data_dir, split.filename)
+  path = reading.data_path(task, split, data_dir)
   if not os.path.exists(path):
     logging.info("%s is not here; taking the records in %s", path, directory)
     return records
@@ -177,7 +177,7 @@ def _shaping_inputs(task, split, data_dir, tokenizer, max_seq_length,
     (inputs, num_lines): the dict; int, the number of lines in the split's
     file, header included.
   """
-  path = os.path.join(data_dir, split.filename)
+  path = reading.data_path(task, split, data_dir)
   digest = hashlib.sha256()
   num_lines = 0
   try:

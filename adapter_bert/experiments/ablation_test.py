@@ -150,7 +150,7 @@ def test_what_cannot_be_ablated(files, stsb, tmp_path):
   short = copied(stsb[0], str(tmp_path / "short"),
                  schedule={"precision": "float32"})
   # Scores that are all the same go with no prediction.
-  files.table("constant/dev.tsv", "0 1 2 3 4 5 6 s1 s2 score", [
+  files.table("constant/dev.tsv", "0 1 2 3 4 5 6 sentence1 sentence2 score", [
       ["x"] * 7 + run_classifier_test.SENTENCES[i:i + 2] + ["3"]
       for i in range(4)])
   for changes, said in (

@@ -44,7 +44,7 @@ def fixture_files(tmp_path_factory):
   """A tiny base, data, and an output_dir for each of RUNS, with predictions."""
   files = run_classifier_test.Files(str(tmp_path_factory.mktemp("files")))
   for name in ("train", "test"):
-    files.table("WNLI/%s.tsv" % name, "i s1 s2 label", [
+    files.table("WNLI/%s.tsv" % name, "i sentence1 sentence2 label", [
         [str(i), run_classifier_test.SENTENCES[i % 6],
          run_classifier_test.SENTENCES[i % 5], str(i % 2)]
         for i in range(9)])

@@ -97,7 +97,8 @@ def check_length(max_seq_length, bert_config, config_path):
 
 def _task(config):
   if config.task_spec:
-    task = task_specs.load_task_spec(config.task_spec)
+    task = task_specs.load_task_spec(config.task_spec,
+                                     config.task_files_anywhere)
     if config.task_name and config.task_name.lower() != task.name:
       raise errors.InputError(
           "task_name is %s and task_spec describes %s; give one of them" %
