@@ -41,12 +41,14 @@ def test_what_the_table_says_of_a_run():
       "compile_chains", "precision", "adapter_init_scale"}
   assert {s.name for s in settings.RUN if s.agreed is None} == {
       "data_dir", "bert_config_file", "vocab_file", "output_dir", "task_spec",
+      "task_files_anywhere",
       "init_checkpoint", "tokenize_workers", "devices", "start_timeout",
       "heartbeat_timeout"}
   assert {s.name for s in settings.RUN if s.agreed == "given"} == {
       "task_checkpoint", "export_full_checkpoint"}
   assert {s.name for s in settings.RUN if not s.swept} == {
-      "output_dir", "vocab_file", "bert_config_file", "init_checkpoint",
+      "output_dir", "task_files_anywhere", "vocab_file", "bert_config_file",
+      "init_checkpoint",
       "do_train", "do_eval", "do_predict", "task_checkpoint", "force_base",
       "export_full_checkpoint"}
   assert {name for name, s in settings.swept().items()
