@@ -346,6 +346,71 @@ def test_damaged_records_are_made_again(tmp_path):
   assert_mended()
 
 
+def test_a_flipped_bit_is_tokenized_again(tmp_path, caplog):
+  """Once, with a warning; the whole shards stay as they are."""
+  records = _prepared(tmp_path, examples_per_shard=5)
+  expected = _files(_dir_of(records))
+  for place in (0, 20, -20):  # A length, a header, a token's id or so.
+    content = bytearray(expected[os.path.basename(records.paths[1])])
+    content[place] ^= 4
+    with open(records.paths[1], "wb") as shard:
+      shard.write(content)
+    caplog.clear()
+    assert _prepared(tmp_path, examples_per_shard=5) == records
+    assert caplog.text.count("tokenizing again") == 1
+    assert _files(_dir_of(records)) == expected
+    caplog.clear()
+    _prepared(tmp_path, examples_per_shard=5)
+    assert "tokenizing again" not in caplog.text
+  # Without the index, its own checksums find it.
+  os.remove(os.path.join(_dir_of(records), "index.json"))
+  content = bytearray(expected[os.path.basename(records.paths[1])])
+  content[-20] ^= 4
+  with open(records.paths[1], "wb") as shard:
+    shard.write(content)
+  _prepared(tmp_path, examples_per_shard=5)
+  assert _files(_dir_of(records)) == expected
+
+
+@pytest.mark.parametrize("record, problem", [
+    ((0, 3, 2, 2, 5, 3), "a label cannot be"),
+    ((0, 3, -1, 2, 5, 3), "a label cannot be"),
+    ((0, 3, 0, 2, 11, 3), "a token's id is not below 11"),
+    ((0, 3, 0, 2, -5, 3), "a token's id is not below 11"),
+    ((0, 4, 0, 2, 5, 3), "a first part has more tokens"),
+    ((1, 3, 0, 2, 5, 3), "are not numbered from 0 on"),
+])
+def test_what_cannot_be_is_found_when_a_shard_is_opened(tmp_path, record,
+                                                        problem):
+  """Though the index agrees: whoever wrote both was wrong."""
+  _write(tmp_path / "train.tsv", ["cat\tno"])
+  source = tfrecords.classification_source(
+      _TASK, _TRAIN, str(tmp_path), _tokenizer(tmp_path), 32)
+  path = str(tmp_path / "shard.tfrecord")
+  with tf.io.TFRecordWriter(path) as writer:
+    writer.write(np.array(record, "<i4").tobytes())
+  described = json.loads(json.dumps(
+      tfrecords._Shard(path).describe(path, source)))
+  assert problem in tfrecords._shard_problem(path, described, 0, source)
+  described["examples"] = 2
+  assert "examples are not what index.json says" in tfrecords._shard_problem(
+      path, described, 0, source)
+
+
+def test_records_under_a_scheme(tmp_path):
+  local = _prepared(tmp_path)
+  root = "ram://records"
+  tf.io.gfile.makedirs(root + "/data")
+  tf.io.gfile.copy(str(tmp_path / "data" / "train.tsv"),
+                   root + "/data/train.tsv")
+  for _ in range(2):
+    records = tfrecords.prepare(_TASK, _TRAIN, root + "/data",
+                                _tokenizer(tmp_path), 32, root + "/out")
+    assert records.paths[0].startswith(root)
+    assert dataclasses.replace(records, paths=local.paths) == local
+  _assert_same(_eval(records), _eval(local))
+
+
 def _dir_of(records):
   return os.path.dirname(records.paths[0])
 
@@ -452,7 +517,7 @@ def test_bad_input(tmp_path):
 
 def test_output_that_cannot_be_written(tmp_path, monkeypatch):
   (tmp_path / "out").write_text("a file, not a directory")
-  with pytest.raises(errors.InputError, match="cannot write.*Not a directory"):
+  with pytest.raises(errors.InputError, match="cannot make the directory.*Not a directory"):
     _prepared(tmp_path)
   os.remove(str(tmp_path / "out"))
   monkeypatch.setattr(tfrecords, "_shard_path", lambda directory, shard:
