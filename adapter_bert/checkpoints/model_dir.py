@@ -8,8 +8,11 @@ and a checkpoint. A directory is read as it is, nothing is converted.
 
 import dataclasses
 import glob
+import json
 import os
 from typing import Optional
+
+from absl import logging
 
 from adapter_bert.base import errors
 from adapter_bert.base import files
@@ -17,6 +20,7 @@ from adapter_bert.checkpoints import bert_config
 from adapter_bert.checkpoints.foreign import hf_bert
 from adapter_bert.checkpoints.foreign import hf_tokenizer
 from adapter_bert.checkpoints.foreign import safetensors_dir
+import tokenization
 
 GOOGLE, HUGGING_FACE, OPENAI = "Google", "Hugging Face", "OpenAI"
 GOOGLE_CONFIG, OPENAI_CONFIG = "bert_config.json", "hparams.json"
@@ -92,17 +96,112 @@ def open_bert_dir(path, config_file=None, vocab_file=None, weights=None):
   return found
 
 
-def check_init_checkpoint(path):
-  """Refuses a Hugging Face directory, which is more than a checkpoint.
+def files_of(model_dir, config_file, vocab_file, init_checkpoint):
+  """The files of a BERT: what the user gives, and the rest from model_dir.
+
+  Args:
+    model_dir: str or None.
+    config_file, vocab_file, init_checkpoint: str or None, the flags that go
+      over what the directory holds.
+
+  Returns: (config_file, vocab_file, init_checkpoint); without model_dir the
+    last may be None.
 
   Raises:
-    errors.InputError: it names --model_dir.
+    errors.InputError: one of the first two is nowhere, or a Hugging Face
+      directory is given as init_checkpoint, without its config.
   """
-  if path and hf_bert.is_dir(path):
+  if init_checkpoint and hf_bert.is_dir(init_checkpoint) and (
+      not config_file or
+      os.path.realpath(os.path.dirname(config_file) or ".") !=
+      os.path.realpath(init_checkpoint)):
     raise errors.InputError(
         "init_checkpoint %s is a directory as Hugging Face saves a model; give "
         "--model_dir=%s in place of bert_config_file, vocab_file and "
-        "init_checkpoint: its config and tokenizer belong to it" % (path, path))
+        "init_checkpoint: its config and tokenizer belong to it" %
+        (init_checkpoint, init_checkpoint))
+  if model_dir:
+    found = open_bert_dir(model_dir, config_file, vocab_file, init_checkpoint)
+    return found.config_file, found.vocab_file, found.weights
+  for name, value in (("bert_config_file", config_file),
+                      ("vocab_file", vocab_file)):
+    if not value:
+      raise errors.InputError("%s is not given; give it, or --model_dir" % name)
+  return config_file, vocab_file, init_checkpoint
+
+
+# --------------------------------------------------------------- the tokenizer
+
+
+def load_tokenizer(vocab_file, do_lower_case, init_checkpoint, config,
+                   config_path):
+  """The tokenizer, with the settings beside its vocabulary, checked.
+
+  Args:
+    vocab_file: str, see hf_tokenizer.read.
+    do_lower_case: bool; None: what the files say, or else true.
+    init_checkpoint: str or None; a published model's name in it is compared
+      where the files say nothing.
+    config: the config of the model that reads the ids.
+    config_path: str, where it comes from, for messages.
+
+  Raises:
+    errors.InputError: they do not fit each other.
+  """
+  found = hf_tokenizer.read(vocab_file)
+  tokenizer = found.tokenizer(do_lower_case)
+  if "do_lower_case" not in found.settings:
+    with errors.reported():
+      tokenization.validate_case_matches_checkpoint(tokenizer.do_lower_case,
+                                                    init_checkpoint)
+  words = max(tokenizer.inv_vocab) + 1
+  if words > config.vocab_size:
+    raise errors.InputError(
+        "%s has %d words and the model %d (vocab_size in %s); give the "
+        "vocabulary that the model was trained with" %
+        (vocab_file, words, config.vocab_size, config_path))
+  warning = tokenization.case_warning(tokenizer.vocab, tokenizer.do_lower_case)
+  if warning:
+    logging.warning("%s: %s", vocab_file, warning)
+  return tokenizer
+
+
+def warn_of_fewer_words(tokenizer, vocab_file, config):
+  """Warns before a training whose vocabulary is smaller than the model's."""
+  words = max(tokenizer.inv_vocab) + 1
+  if words < config.vocab_size:
+    logging.warning(
+        "%s has %d words and the model's vocab_size is %d; is it the vocabulary "
+        "that the model was trained with?", vocab_file, words,
+        config.vocab_size)
+
+
+def check_tokenizer(recorded, tokenizer, vocab_file, where):
+  """Compares a tokenizer with the one that a run was trained with.
+
+  Args:
+    recorded: dict, from FullTokenizer.describe; None compares nothing.
+    tokenizer: tokenization.FullTokenizer.
+    vocab_file: str, its file, for the message.
+    where: str, whose record it is.
+
+  Raises:
+    errors.InputError: they are not the same.
+  """
+  described = tokenizer.describe()
+  for key in sorted(described) if recorded else ():
+    there, here = recorded.get(key), described[key]
+    if there != here:
+      short = lambda value: (value[:12] + "..." if key == "vocabulary" and value
+                             else json.dumps(value))
+      raise errors.InputError(
+          "%s was trained with another tokenizer: its %s is %s, and that of %s "
+          "is %s; give the vocab_file that it was trained with" %
+          (where, "vocabulary's digest" if key == "vocabulary" else key,
+           short(there), vocab_file, short(here)))
+
+
+# ----------------------------------------------------- the kinds of directories
 
 
 def _hugging_face(path, config_file, vocab_file, weights):

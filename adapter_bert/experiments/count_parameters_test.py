@@ -138,7 +138,7 @@ def test_the_papers_figures_stand_beside_the_papers_tasks_only():
 def test_a_config_file_of_bert_base_is_bert_base(tmp_path):
   path = tmp_path / "bert_config.json"
   path.write_text(json.dumps(dict(parameters.CONFIGS["bert-base"],
-                                  hidden_act="gelu_erf", directionality="bi")))
+                                  hidden_act="gelu_erf", directionality="bidi")))
   rows = rows_of("--table=table2", "--mix=2,4,8,16,32,64",
                  "--adapter_sizes=64", "--bert_config_file=%s" % path)
   assert {row["model"] for row in rows} == {str(path)}
@@ -335,7 +335,7 @@ def test_errors_are_one_line(args, message):
      "share_parameter_across_layers is false"),
     (json.dumps(dict(TINY, share_parameter_across_layers=True,
                      layers_per_group=0)), "layers_per_group is 0"),
-    ("[1]", "not an object"),
+    ("[1]", "must be an object"),
     ("{", "bad.json"),
     ("{}", "no vocab_size"),
 ])

@@ -13,7 +13,9 @@ import re
 
 import tensorflow.compat.v1 as tf
 
+from adapter_bert import names
 from adapter_bert.base import errors
+from adapter_bert.checkpoints import bert_config
 from adapter_bert.tuning import Tuning
 import modeling
 
@@ -122,12 +124,11 @@ def _variables(graph):
   }
   variables = []
   for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
-    scope = re.match("bert/(?:encoder/)?([^/]+)/", v.name)
     size = re.search(r"/size_(\d+)/", v.name)
     variables.append(Variable(
         name=v.name,
         parameters=v.shape.num_elements(),
-        scope=scope.group(1) if scope else "head",
+        scope=names.part_of(v.op.name),
         collections=[c for c in members if v.name in members[c]],
         adapter_size=int(size.group(1)) if size else None))
   return variables
@@ -267,7 +268,7 @@ def load_config(name=None, config_file=None, changes=None):
       raise errors.InputError("--bert_config_file=%s is a directory; give the "
                               "bert_config.json in it" % config_file)
     else:
-      config = modeling.BertConfig.from_json_file(config_file)
+      config = bert_config.read(config_file)
     return modeling.BertConfig.from_dict(dict(config.to_dict(),
                                               **(changes or {})))
   except errors.InputError:
