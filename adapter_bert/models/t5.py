@@ -1,5 +1,16 @@
-"""T5 1.0 and 1.1 (Raffel et al. 2020, arXiv 1910.10683) with adapters and
-prefixes."""
+"""T5 (Raffel et al. 2020, arXiv 1910.10683), 1.0 and 1.1, adapters and prefixes.
+
+    config = T5Config.from_json_file("config.json")
+    model = T5Model(config, is_training=True, input_ids=ids, input_mask=mask,
+                    decoder_input_ids=[start] + target without its last token)
+    logits = model.logits()
+
+A half of a layer is x + f(norm(x)), the norm divides by the root mean square
+alone, nothing has a bias, and the attention's scores are not scaled. In place of
+positions the scores of self-attention get a bias for the distance between query
+and key, from one table for all layers of a stack. A prefix of P keys stands P
+positions before the first token, so the distances between tokens stay.
+"""
 
 import collections
 import math
@@ -7,6 +18,8 @@ import math
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.models import config as config_lib
+from adapter_bert.models import encoder_decoder
+import modeling
 
 
 class T5Config(config_lib.ModelConfig):
@@ -84,6 +97,103 @@ class T5Config(config_lib.ModelConfig):
   def has_output_table(self):
     """bool: whether the output layer may differ from the table of words."""
     return not (self.tie_word_embeddings and self.scales_output)
+
+
+class T5Model(encoder_decoder.EncoderDecoder):
+  """T5; the arguments are EncoderDecoder's."""
+
+  NAME = "t5"
+
+  def logits(self, hidden=None):
+    config = self._config
+    hidden = self.get_sequence_output() if hidden is None else hidden
+    shape = modeling.get_shape_list(hidden)
+    table = self.embedding_table
+    if config.has_output_table:
+      with tf.variable_scope(self._scope, reuse=tf.AUTO_REUSE):
+        table = tf.get_variable(
+            "output_embeddings", [config.vocab_size, config.d_model],
+            tf.float32, modeling.create_initializer(config.initializer_factor))
+    if config.scales_output:
+      hidden *= config.d_model ** -0.5
+    scores = tf.matmul(modeling.reshape_to_matrix(hidden), table,
+                       transpose_b=True)
+    return tf.reshape(modeling.at_least_float32(scores),
+                      shape[:-1] + [config.vocab_size])
+
+  def _drop_nothing(self):
+    self._config.dropout_rate = 0.0
+
+  def _initial_words(self):
+    return self._config.initializer_factor
+
+  def _stack(self, name):
+    config = self._config
+    layers = config.num_layers if name == "encoder" else config.decoder_layers
+    return encoder_decoder.Stack(layers, config.num_heads, config.d_kv,
+                                 config.d_ff)
+
+  def _attention_options(self):
+    config = self._config
+    # Scores that are not scaled stay near 1 if query and key are that small.
+    initial = config.d_model ** -0.5 * config.d_kv ** -0.25
+    return {"attention_probs_dropout_prob": config.dropout_rate,
+            "initializer_range": config.initializer_factor * initial,
+            "scale": 1.0, "use_bias": False}
+
+  def _embed(self, ids, positions):
+    return self._ops.dropout(tf.gather(self.embedding_table, ids),
+                             self._config.dropout_rate)
+
+  def _position_bias(self, positions, key_positions, is_causal):
+    config = self._config
+    buckets = relative_buckets(
+        positions, key_positions, config.relative_attention_num_buckets,
+        config.relative_attention_max_distance, is_causal)
+    table = tf.get_variable(
+        "relative_attention_bias",
+        [config.relative_attention_num_buckets, config.num_heads], tf.float32,
+        modeling.create_initializer(self._initial(config.d_model)))
+    bias = tf.gather(table, buckets)  # [F, T, N]
+    return tf.expand_dims(tf.transpose(bias, [2, 0, 1]), 0)
+
+  def _before(self, x):
+    return self._norm(x)
+
+  def _intermediate(self, x, stack):
+    """act(x wi), or act(x wi_0) * (x wi_1)."""
+    config = self._config
+    activation = modeling.get_activation(config.activation_name())
+    initial = self._initial(config.d_model)
+    hidden, _ = modeling.product(x, stack.intermediate_size, initial,
+                                 use_bias=False)
+    if config.is_gated:
+      gate, _ = modeling.product(x, stack.intermediate_size, initial, "gate",
+                                 use_bias=False)
+      hidden = self._ops.gated(activation, gate, hidden)
+    else:
+      hidden = self._ops.activation(activation, hidden)
+    return self._ops.dropout(hidden, config.dropout_rate)
+
+  def _behind(self, x, output, adapter):
+    """x + adapter(dropout(dense(output)))."""
+    width = modeling.get_shape_list(output)[-1]
+    with tf.variable_scope("output"):
+      product, _ = modeling.product(output, self._config.d_model,
+                                    self._initial(width), use_bias=False)
+      return x + adapter(self._ops.dropout(product, self._config.dropout_rate))
+
+  def _last(self, x):
+    return self._ops.dropout(self._norm(x), self._config.dropout_rate)
+
+  def _norm(self, x):
+    return modeling.rms_norm(x, epsilon=self._config.layer_norm_epsilon,
+                             ops=self._ops)
+
+  def _initial(self, width):
+    """float: the standard deviation of the initial kernel over `width` inputs.
+    """
+    return self._config.initializer_factor * width ** -0.5
 
 
 def relative_buckets(query_positions, key_positions, num_buckets, max_distance,
