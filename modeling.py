@@ -109,6 +109,9 @@ class BertConfig(object):
                        " (its keys: %s)" % ", ".join(sorted(json_object)))
     config = cls(vocab_size=json_object["vocab_size"])
     for key, value in six.iteritems(json_object):
+      # A method's name, or one of Python's own.
+      if key.startswith("__") or callable(getattr(cls, key, None)):
+        raise ValueError("config: %r is no key of a model" % (key,))
       setattr(config, key, value)
     config.validate()
     return config

@@ -18,6 +18,9 @@ import modeling
 
 HF_NAME = "config.json"
 
+# Far above any BERT.
+_MOST_PARAMETERS, _MOST_LAYERS = 10**12, 10**4
+
 # The name of each activation in a Hugging Face config -> its name here.
 ACTIVATIONS = {
     "gelu": "gelu_erf",
@@ -105,11 +108,32 @@ def read(path, hidden_act=None, **changes):
                  values.get("hidden_act"))
     values["hidden_act"] = hidden_act
   values.update((k, v) for k, v in changes.items() if v is not None)
+  return from_values(values, path)
+
+
+def from_values(values, where):
+  """The BertConfig of a dict, checked.
+
+  Args:
+    values: dict, from a JSON file.
+    where: str, the file, for messages.
+
+  Raises:
+    errors.InputError: a value cannot be, or the model would fit no machine.
+  """
   try:
     config = modeling.BertConfig.from_dict(values)
     config.validate()
   except ValueError as error:
-    raise errors.InputError("%s: %s" % (path, error)) from error
+    raise errors.InputError("%s: %s" % (where, error)) from error
+  width, layers = config.hidden_size, config.num_hidden_layers
+  tables = (config.vocab_size + config.max_position_embeddings +
+            config.type_vocab_size) * width
+  size = tables + layers * width * (4 * width + 2 * config.intermediate_size)
+  if size > _MOST_PARAMETERS or layers > _MOST_LAYERS:
+    raise errors.InputError(
+        "%s: a model of these sizes has %.1e parameters in %.1e layers, which "
+        "no machine can hold; is a size mistyped?" % (where, size, layers))
   return config
 
 

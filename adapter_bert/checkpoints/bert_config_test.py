@@ -122,3 +122,19 @@ def test_files_that_are_none(tmp_path):
       bert_config.read(str(path))
   with pytest.raises(errors.InputError, match="cannot be read"):
     bert_config.read(os.path.join(str(tmp_path), "none.json"))
+
+
+@pytest.mark.parametrize("changes", [
+    {"__class__": 1}, {"__dict__": {}}, {"to_dict": "x"}, {"validate": 1},
+    {"hidden_size": 10**15}, {"hidden_size": 10**19}, {"vocab_size": 10**12},
+    {"num_hidden_layers": 10**9}, {"hidden_act": ["gelu"]}, {"hidden_act": {}},
+    {"hidden_act": 7}, {"vocab_size": [1]}, {"num_attention_heads": True},
+    {"initializer_range": "0.1"}, {"layers_per_group": {}},
+    {"share_adapters": 1}, {"embedding_size": []}, {"ln_type": []}])
+def test_a_value_that_cannot_be_is_one_line(changes):
+  values = dict(vocab_size=30, hidden_size=16, num_hidden_layers=2,
+                num_attention_heads=4, intermediate_size=20)
+  bert_config.from_values(values, "here")
+  with pytest.raises(errors.InputError) as caught:
+    bert_config.from_values(dict(values, **changes), "here")
+  assert str(caught.value).startswith("here: ") and "\n" not in str(caught.value)

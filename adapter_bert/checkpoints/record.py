@@ -14,6 +14,34 @@ from adapter_bert.base import files
 
 FILE = "run.json"
 
+# What its values are. The keys are optional: older versions had fewer of them,
+# and a message says what is missing where it is needed. `bert_config` and
+# `task` are described where they are read: bert_config.py, task_specs.py.
+_OPTIONAL = files.Optional
+SHAPE = {
+    "task": _OPTIONAL(dict),
+    "bert_config": _OPTIONAL(dict),
+    "num_labels": _OPTIONAL(int),
+    "tune": _OPTIONAL(str),
+    "top_n_layers": _OPTIONAL(int),
+    "adapter_size": _OPTIONAL(int),
+    "adapter_layers": _OPTIONAL([int]),
+    "init_shared_from": _OPTIONAL(str),
+    "do_lower_case": _OPTIONAL(bool),
+    "schedule": _OPTIONAL({
+        "precision": _OPTIONAL(str),
+        "max_seq_length": _OPTIONAL(int),
+        "replicas": _OPTIONAL(int),
+    }),
+    "base": _OPTIONAL({"path": str, "sha256": str}),
+    # The scores of the best checkpoint.
+    "dev": _OPTIONAL(dict),
+    "fresh_pooler": _OPTIONAL(bool),
+}
+# Where null says something; elsewhere it is as if the key were not there.
+_NULLABLE = ("top_n_layers", "adapter_size", "adapter_layers",
+             "init_shared_from", "base")
+
 
 def write(output_dir, record):
   """Writes the dict that describes a run, atomically.
@@ -27,9 +55,13 @@ def write(output_dir, record):
 def read(output_dir):
   """The dict that `write` wrote there, or None.
 
-  Raises: InputError if there is a file that is none.
+  Raises: InputError if there is a file that is none, or has a value that no run
+    writes.
   """
-  return files.read_json(os.path.join(output_dir, FILE), dict, missing_ok=True)
+  record = files.read_json(os.path.join(output_dir, FILE), SHAPE,
+                           missing_ok=True)
+  return record and {key: value for key, value in record.items()
+                     if value is not None or key in _NULLABLE}
 
 
 # ------------------------------------------------------------------- the base
@@ -40,21 +72,13 @@ def describe_base(weights, path):
   return {"path": os.path.abspath(path), "sha256": weights.digest()}
 
 
-def base_of(record, where):
+def base_of(record):
   """What a record says of the base: as from `describe_base`, or None.
 
   Args:
     record: dict or None, from `read`.
-    where: str, whose it is, for the message.
-
-  Raises: InputError if it says too little.
   """
-  base = (record or {}).get("base")
-  for key in ("path", "sha256") if base else ():
-    if key not in base:
-      raise errors.InputError("%s: the base in its %s has no '%s'" %
-                              (where, FILE, key))
-  return base
+  return (record or {}).get("base")
 
 
 # ----------------------------------------------- which run a record belongs to

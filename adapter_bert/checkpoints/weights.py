@@ -279,7 +279,7 @@ class Weights(object):
     if hf_bert.is_dir(prefix):
       return cls([prefix], head_rows)
     record = run_record.read(os.path.dirname(prefix)) or {}
-    recorded = run_record.base_of(record, prefix)
+    recorded = run_record.base_of(record)
     alone = cls([prefix])
     if not recorded or (alone.is_whole() and
                         not record.get("init_shared_from")):

@@ -125,7 +125,7 @@ def _check_record(record, prefix):
     if key not in record:
       raise errors.InputError("%s: its %s has no '%s'" %
                               (prefix, run_record.FILE, key))
-  if not run_record.base_of(record, prefix):
+  if not run_record.base_of(record):
     raise errors.InputError(
         "%s: was trained without init_checkpoint, so there is no BERT that it "
         "shares with other tasks; predict with run_classifier.py" % prefix)

@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import settings
 from adapter_bert.base import errors
+from adapter_bert.checkpoints import bert_config as bert_config_lib
 from adapter_bert.data import features
 from adapter_bert.data import task_specs
 from adapter_bert.data import tasks
@@ -45,7 +46,7 @@ def read(config):
   task = _task(config)
   check_actions(config, task)
   features.check_room(config.max_seq_length, task.is_pair)
-  bert_config = _bert_config(config)
+  bert_config = _bert_config(config, task)
   tokenizer = load_tokenizer(config.vocab_file, config.do_lower_case,
                              config.init_checkpoint, bert_config,
                              config.bert_config_file)
@@ -170,17 +171,16 @@ def check_actions(config, task):
                      config.heartbeat_timeout)
 
 
-def _bert_config(config):
+def _bert_config(config, task):
   """The model's BertConfig, the sharing flags put over the file's keys."""
-  with errors.reported():
-    values = modeling.BertConfig.from_json_file(
-        config.bert_config_file).to_dict()
-    for key in ("share_parameter_across_layers", "layers_per_group",
-                "share_adapters"):
-      if getattr(config, key) is not None:
-        values[key] = getattr(config, key)
-    bert_config = modeling.BertConfig.from_dict(values)
-  check_length(config.max_seq_length, bert_config, config.bert_config_file)
+  path = config.bert_config_file
+  bert_config = bert_config_lib.read(
+      path, layers_per_group=config.layers_per_group,
+      share_parameter_across_layers=config.share_parameter_across_layers,
+      share_adapters=config.share_adapters)
+  check_length(config.max_seq_length, bert_config, path)
+  if task.is_pair:
+    bert_config_lib.check_pairs(bert_config, path)
   return bert_config
 
 

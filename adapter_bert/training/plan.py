@@ -309,7 +309,7 @@ def _starting_weights(config, found, record):
 
   Returns: (weights_lib.Weights, what run.json says of them), or (None, None).
   """
-  known = run_record.base_of(found, config.output_dir)
+  known = run_record.base_of(found)
   if found and not known:
     _check_without_base(config, found)
   if not config.init_checkpoint and not known:
@@ -334,8 +334,8 @@ def _check_without_base(config, found):
     raise errors.InputError(
         "the run in %s started without init_checkpoint, and now it is %s; give "
         "another output_dir" % (config.output_dir, config.init_checkpoint))
-  precision = found["schedule"]["precision"]
-  if precision != config.precision:
+  precision = found.get("schedule", {}).get("precision")
+  if precision and precision != config.precision:
     raise errors.InputError(
         "the run in %s has frozen weights of its own, in %s, and precision is "
         "%s; give that one, or another output_dir" %

@@ -20,6 +20,7 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import names
 from adapter_bert.base import errors
+from adapter_bert.checkpoints import bert_config as bert_config_lib
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.data import datasets
 from adapter_bert.data import task_specs
@@ -301,7 +302,7 @@ def model_from_record(record, where, precision=None):
   try:
     task = task_specs.task_from_dict(record["task"], where)
     model = ClassifierSpec(
-        bert_config=modeling.BertConfig.from_dict(record["bert_config"]),
+        bert_config=bert_config_lib.from_values(record["bert_config"], where),
         num_labels=task.num_labels, is_regression=task.is_regression,
         adapter_size=record["adapter_size"],
         adapter_layers=record["adapter_layers"], tune=record["tune"],
@@ -320,8 +321,20 @@ def model_from_record(record, where, precision=None):
     raise errors.InputError(
         "%s: the head has %s outputs, and the task %s %d" %
         (where, num_labels, task.display_name, task.num_labels))
-  size = model.adapter_size
-  if uses_adapters and not (isinstance(size, int) and size >= 1):
+  _check_values(model, uses_adapters, where)
+  return task, model
+
+
+def _check_values(model, uses_adapters, where):
+  """Raises InputError for values of a run.json that cannot be built."""
+  size, layers = model.adapter_size, model.bert_config.num_hidden_layers
+  if uses_adapters and not (isinstance(size, int) and 1 <= size <= 10**6):
     raise errors.InputError("%s: adapter_size is %r, and must be at least 1" %
                             (where, size))
-  return task, model
+  if not all(0 <= layer < layers for layer in model.adapter_layers or ()):
+    raise errors.InputError("%s: adapter_layers is %s; the model's layers are "
+                            "0 to %d" % (where, model.adapter_layers,
+                                         layers - 1))
+  if model.precision not in PRECISIONS:
+    raise errors.InputError("%s: precision is %s; it can be %s" % (
+        where, errors.shown(model.precision), " or ".join(PRECISIONS)))
