@@ -13,17 +13,17 @@ al. 2019, arXiv 1909.11942), with the variable names of albert_zh.
 
 Everything is built with `tf.get_variable` in a tf.Graph, under
 tf.compat.v1.wrap_function or in a replica of a tf.distribute strategy, works
-with reference and with resource variables, and changes no global mode.
-
-What is computed is said here. How its element-wise chains are computed is up to
-one object, `ops`, that is handed down: PlainOps, at the end of this module,
-unless another one is given.
+with reference and with resource variables, and changes no global mode. How the
+element-wise chains are computed is up to one object, `ops`, that is handed
+down; None is PlainOps, at the end of this module.
 
 Letters in the shapes below:
   B batch size            S sequence length       D hidden size
   F positions that look (from_seq)                T positions looked at (to_seq)
   N attention heads       H size of one head, D / N
-  V vocabulary            E embedding size        m adapter size
+  V vocabulary            E embedding size        m adapter, P prefix size
+`initializer_range` is the standard deviation of initial kernels and tables, and
+`..._prob` a probability of dropping.
 """
 
 import collections
@@ -55,9 +55,8 @@ HEAD_DROPOUT = 0.1
 class BertConfig(object):
   """The sizes of a BERT, as in a `bert_config.json`.
 
-  Beyond the constructor's arguments, from_dict and from_json_file keep every
-  other key as an attribute; these have a meaning here:
-
+  from_dict and from_json_file keep every other key as an attribute. These mean
+  something here:
     embedding_size: E; below hidden_size the word embeddings are factorised.
     share_parameter_across_layers, layers_per_group, share_adapters: see
       `transformer_model`.
@@ -74,18 +73,11 @@ class BertConfig(object):
   share_adapters = True
   ln_type = "postln"
 
-  def __init__(self,
-               vocab_size,
-               hidden_size=768,
-               num_hidden_layers=12,
-               num_attention_heads=12,
-               intermediate_size=3072,
-               hidden_act="gelu",
-               hidden_dropout_prob=0.1,
-               attention_probs_dropout_prob=0.1,
-               max_position_embeddings=512,
-               type_vocab_size=16,
-               initializer_range=0.02):
+  def __init__(self, vocab_size, hidden_size=768, num_hidden_layers=12,
+               num_attention_heads=12, intermediate_size=3072,
+               hidden_act="gelu", hidden_dropout_prob=0.1,
+               attention_probs_dropout_prob=0.1, max_position_embeddings=512,
+               type_vocab_size=16, initializer_range=0.02):
     self.vocab_size = vocab_size
     self.hidden_size = hidden_size
     self.num_hidden_layers = num_hidden_layers
@@ -137,21 +129,20 @@ class BertConfig(object):
                 "num_attention_heads", "intermediate_size",
                 "max_position_embeddings", "type_vocab_size"):
       _check_config(key, getattr(self, key), _is_integer, "a whole number >= 1")
+    is_number = lambda value: (isinstance(value, (int, float)) and
+                               not isinstance(value, bool))
     for key in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
       _check_config(key, getattr(self, key),
-                    lambda p: p is None or _is_number(p) and 0 <= p < 1,
+                    lambda p: p is None or is_number(p) and 0 <= p < 1,
                     "a number from 0 up to, not including, 1")
     _check_config("initializer_range", self.initializer_range,
-                  lambda r: _is_number(r) and r > 0, "a number above 0")
+                  lambda r: is_number(r) and r > 0, "a number above 0")
     if not callable(self.hidden_act):
       get_activation(self.hidden_act)
     if self.hidden_size % self.num_attention_heads:
       raise ValueError(
           "config: hidden_size (%d) is not a multiple of num_attention_heads "
           "(%d)" % (self.hidden_size, self.num_attention_heads))
-    self._validate_sharing()
-
-  def _validate_sharing(self):
     for key in ("share_parameter_across_layers", "share_adapters"):
       _check_config(key, getattr(self, key),
                     lambda value: isinstance(value, bool), "true or false")
@@ -169,10 +160,6 @@ class BertConfig(object):
 def _is_integer(value):
   return (isinstance(value, six.integer_types) and not isinstance(value, bool)
           and value >= 1)
-
-
-def _is_number(value):
-  return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_config(key, value, is_good, allowed):
@@ -203,10 +190,8 @@ class BertModel(object):
     input_ids: int32 [B, S].
     input_mask: int32 [B, S], 1 for a token and 0 for padding; None: all 1.
     token_type_ids: int32 [B, S], the segment of each token; None: all 0.
-    use_one_hot_embeddings: bool; look words up by a matrix product, which some
-      accelerators do faster. The result is the same.
-    scope: str or None; the variable scope. None is "bert" ("bert_1" for the
-      second model of a graph, and so on).
+    use_one_hot_embeddings: bool; look words up by a matrix product.
+    scope: str, the variable scope; None: "bert", then "bert_1" and so on.
     adapter_fn: what `get_adapter` takes: a name, a callable, or None for a
       plain BERT.
     adapter_layers: the indices of the layers that get adapters; None: all.
@@ -216,27 +201,15 @@ class BertModel(object):
     prefix_fn: what `get_prefix` takes; None: no prefix.
     prefix_positions: "after": tokens have the positions P, P + 1, ..., as in
       PEFT; "unshifted": 0, 1, ..., as in AdapterHub.
-    ops: PlainOps or another arithmetic; None: PlainOps.
 
-  Raises: ValueError if the config cannot be built, there are more positions
-    than its max_position_embeddings, something is named that is unknown, or it
-    is called eagerly.
+  Raises: ValueError for a config that cannot be built, more positions than it
+    has, a name that is unknown, or if called eagerly.
   """
 
-  def __init__(self,
-               config,
-               is_training,
-               input_ids,
-               input_mask=None,
-               token_type_ids=None,
-               use_one_hot_embeddings=False,
-               scope=None,
-               adapter_fn="feedforward_adapter",
-               adapter_layers=None,
-               skip_padding=False,
-               *,
-               prefix_fn=None,
-               prefix_positions="after",
+  def __init__(self, config, is_training, input_ids, input_mask=None,
+               token_type_ids=None, use_one_hot_embeddings=False, scope=None,
+               adapter_fn="feedforward_adapter", adapter_layers=None,
+               skip_padding=False, *, prefix_fn=None, prefix_positions="after",
                ops=None):
     config = copy.deepcopy(config)
     config.validate()
@@ -265,41 +238,31 @@ class BertModel(object):
             ops)
       with tf.variable_scope("encoder"):
         self.all_encoder_layers = transformer_model(
-            input_tensor=self.embedding_output,
+            self.embedding_output,
             # [B, 1, T]: the same for each position that looks.
-            attention_mask=tf.expand_dims(input_mask, 1),
-            hidden_size=config.hidden_size,
-            num_hidden_layers=config.num_hidden_layers,
-            num_attention_heads=config.num_attention_heads,
-            intermediate_size=config.intermediate_size,
-            intermediate_act_fn=get_activation(config.hidden_act),
-            hidden_dropout_prob=config.hidden_dropout_prob,
-            attention_probs_dropout_prob=config.attention_probs_dropout_prob,
-            initializer_range=config.initializer_range,
-            do_return_all_layers=True,
+            tf.expand_dims(input_mask, 1), config.hidden_size,
+            config.num_hidden_layers, config.num_attention_heads,
+            config.intermediate_size, get_activation(config.hidden_act),
+            config.hidden_dropout_prob, config.attention_probs_dropout_prob,
+            config.initializer_range, do_return_all_layers=True,
             adapter_fn=adapter_fn,
             share_parameter_across_layers=config.share_parameter_across_layers,
             layers_per_group=config.layers_per_group,
-            share_adapters=config.share_adapters,
-            adapter_layers=adapter_layers,
+            share_adapters=config.share_adapters, adapter_layers=adapter_layers,
             tokens=TokenRows(input_mask) if skip_padding else None,
-            prefix_fn=prefixes,
-            ops=ops)
+            prefix_fn=prefixes, ops=ops)
       self.sequence_output = self.all_encoder_layers[-1]
       with tf.variable_scope("pooler"):
-        first_token = self.sequence_output[:, 0, :]  # [B, D]
-        self.pooled_output = dense(
-            first_token, config.hidden_size, activation=tf.tanh,
-            initializer_range=config.initializer_range, ops=ops)
+        self.pooled_output = dense(  # of the first token's, [B, D]
+            self.sequence_output[:, 0, :], config.hidden_size, tf.tanh,
+            config.initializer_range, ops=ops)
 
   def _embed(self, config, input_ids, token_type_ids, use_one_hot_embeddings,
              first_position, ops):
     """Word, token type and position embeddings, normalised: [B, S, D]."""
     words, self.embedding_table = embedding_lookup(
-        input_ids,
-        vocab_size=config.vocab_size,
-        embedding_size=config.embedding_size or config.hidden_size,
-        initializer_range=config.initializer_range,
+        input_ids, config.vocab_size,
+        config.embedding_size or config.hidden_size, config.initializer_range,
         use_one_hot_embeddings=use_one_hot_embeddings)
     if config.embedding_size not in (None, config.hidden_size):
       projection = _get_variable(
@@ -309,14 +272,10 @@ class BertModel(object):
       words = _matmul(reshape_to_matrix(words), projection)
       words = reshape_from_matrix(words, shape)  # [B, S, E] -> [B, S, D]
     return embedding_postprocessor(
-        words,
-        use_token_type=True,
-        token_type_ids=token_type_ids,
-        token_type_vocab_size=config.type_vocab_size,
+        words, True, token_type_ids, config.type_vocab_size,
         initializer_range=config.initializer_range,
         max_position_embeddings=config.max_position_embeddings,
-        dropout_prob=config.hidden_dropout_prob,
-        first_position=first_position,
+        dropout_prob=config.hidden_dropout_prob, first_position=first_position,
         ops=ops)
 
   def get_pooled_output(self):
@@ -342,16 +301,10 @@ class BertModel(object):
 
 def classifier_head(pooled_output, num_labels, is_training,
                     hidden_dropout_prob=HEAD_DROPOUT, *, ops=None):
-  """The task's own layer over the pooled output.
+  """The task's own layer over the pooled output, float [B, D].
 
-  Args:
-    pooled_output: float [B, D].
-    num_labels: int; 1 for a regression.
-    is_training: bool; dropout on the input while training.
-    hidden_dropout_prob: float, the probability of dropping.
-    ops: see BertModel.
-
-  Returns: float [B, num_labels], logits (scores for a regression).
+  Returns: float [B, num_labels], logits (the scores of a regression, which has
+    one label). Its variables are in the collection "head".
   """
   hidden_size = get_shape_list(pooled_output, expected_rank=2)[-1]
   weights = _get_variable("output_weights", [num_labels, hidden_size],
@@ -366,53 +319,31 @@ def classifier_head(pooled_output, num_labels, is_training,
 
 
 def gelu(x):
-  """Gaussian error linear unit, the tanh form (Hendrycks and Gimpel 2016).
-
-  0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): what BERT was trained with.
-
-  Args:
-    x: a float tensor.
-  """
+  """Gaussian error linear unit (Hendrycks and Gimpel 2016), as BERT's: tanh."""
   tanh = tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x))
   return 0.5 * x * (1.0 + tanh)
 
 
 def gelu_erf(x):
-  """Gaussian error linear unit, the exact form: x times the normal's CDF.
-
-  Args:
-    x: a float tensor.
-  """
+  """Gaussian error linear unit, exactly: x times the normal's CDF."""
   return x * (0.5 * (1.0 + tf.math.erf(x / math.sqrt(2.0))))
 
 
-def transformer_model(input_tensor,
-                      attention_mask=None,
-                      hidden_size=768,
-                      num_hidden_layers=12,
-                      num_attention_heads=12,
-                      intermediate_size=3072,
-                      intermediate_act_fn=gelu,
-                      hidden_dropout_prob=0.1,
-                      attention_probs_dropout_prob=0.1,
-                      initializer_range=0.02,
-                      do_return_all_layers=False,
-                      adapter_fn=None,
-                      share_parameter_across_layers=False,
-                      layers_per_group=None,
-                      share_adapters=True,
-                      adapter_layers=None,
-                      tokens=None,
-                      *,
-                      prefix_fn=None,
+def transformer_model(input_tensor, attention_mask=None, hidden_size=768,
+                      num_hidden_layers=12, num_attention_heads=12,
+                      intermediate_size=3072, intermediate_act_fn=gelu,
+                      hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
+                      initializer_range=0.02, do_return_all_layers=False,
+                      adapter_fn=None, share_parameter_across_layers=False,
+                      layers_per_group=None, share_adapters=True,
+                      adapter_layers=None, tokens=None, *, prefix_fn=None,
                       ops=None):
   """A stack of post-LN Transformer layers (Vaswani et al. 2017) with adapters.
 
   Two halves a layer, attention and feed-forward, and each ends in
   LayerNorm(input + adapter(dropout(projection))) (Houlsby et al., figure 2).
 
-  Layers share variables by running in the same variable scope, which is opened
-  with tf.AUTO_REUSE:
+  Layers share variables by running in the same variable scope (AUTO_REUSE):
     not shared               layer i in scope `layer_<i>`
     shared, no group size    every layer in scope `layer_shared`
     shared, groups of n      layer i in scope `layer_<i // n>`; the number of
@@ -421,20 +352,14 @@ def transformer_model(input_tensor,
   Args:
     input_tensor: float [B, S, D].
     attention_mask: see `attention_layer`.
-    hidden_size: int, D.
-    num_hidden_layers: int.
-    num_attention_heads: int, N.
+    hidden_size, num_hidden_layers, num_attention_heads: ints, D, layers, N.
     intermediate_size: int, the width of the feed-forward half.
     intermediate_act_fn: its activation, of one tensor; None: linear.
-    hidden_dropout_prob: float, after each projection.
-    attention_probs_dropout_prob: float, on the attention's probabilities.
-    initializer_range: float, standard deviation of the initial kernels.
     do_return_all_layers: bool.
     adapter_fn: what `get_adapter` takes. It is called with float [rows, D]
       twice a layer and returns the same shape, each row made from that row
-      alone: which rows there are (B * S, or those of `tokens`) and their order
-      is not its business. Each variable it creates goes into the collection
-      "adapters".
+      alone: which rows there are and their order is not its business. Each
+      variable it creates goes into the collection "adapters".
     share_parameter_across_layers, layers_per_group: see above.
     share_adapters: bool; False gives each layer adapters of its own over shared
       layers, in the scopes `adapters_<i>`. Without sharing it changes nothing.
@@ -443,25 +368,30 @@ def transformer_model(input_tensor,
       attention_mask must hide what they leave out.
     prefix_fn: what `get_prefix` takes, or what `call_prefix` returned. Layers
       that share their weights have a prefix each all the same.
-    ops: see BertModel. An adapter or prefix that is named gets it too; who
-      wants it in a callable of his own binds it with functools.partial.
+    ops: an adapter or prefix that is named gets it too; who wants it in a
+      callable of his own binds it with functools.partial.
 
   Returns: float [B, S, D], or a list with one for each layer.
 
-  Raises: ValueError if D is not `hidden_size` or no multiple of N, or for
-    sharing or adapter arguments that do not fit.
+  Raises: ValueError for sizes, sharing, adapters or prefixes that do not fit.
   """
   if hidden_size % num_attention_heads:
-    raise ValueError("hidden_size (%d) is not a multiple of num_attention_heads "
-                     "(%d)" % (hidden_size, num_attention_heads))
+    raise ValueError("hidden_size (%d) is not a multiple of num_attention_heads"
+                     " (%d)" % (hidden_size, num_attention_heads))
   input_shape = get_shape_list(input_tensor, expected_rank=3)  # B, S, D
   if input_shape[2] != hidden_size:
     raise ValueError("the input is %s wide and hidden_size is %d; the residual "
                      "sum needs them equal" % (input_shape[2], hidden_size))
   _check_sharing(share_parameter_across_layers, layers_per_group)
   ops = ops or PlainOps()
-  adapter_fn = _with_ops(adapter_fn, get_adapter(adapter_fn), ops)
-  with_adapter = _layers_with_adapter(adapter_layers, num_hidden_layers)
+  adapter_fn = _look_up(adapter_fn, ADAPTER_FNS, "adapter", ops)
+  with_adapter = range(num_hidden_layers)
+  if adapter_layers is not None:
+    outside = sorted(set(adapter_layers) - set(with_adapter))
+    if outside:
+      raise ValueError("adapter_layers names layer %s; the model has layers 0 "
+                       "to %d" % (outside[0], num_hidden_layers - 1))
+    with_adapter = adapter_layers
   own_adapters = share_parameter_across_layers and not share_adapters
   prefixes = prefix_fn if isinstance(prefix_fn, list) else call_prefix(
       prefix_fn, num_hidden_layers, num_attention_heads,
@@ -477,20 +407,12 @@ def transformer_model(input_tensor,
     scope = layer_scope(layer, share_parameter_across_layers, layers_per_group)
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
       layer_output = _transformer_layer(
-          layer_output,
-          attention_mask,
-          shape=input_shape,
-          num_attention_heads=num_attention_heads,
-          intermediate_size=intermediate_size,
-          intermediate_act_fn=intermediate_act_fn,
-          hidden_dropout_prob=hidden_dropout_prob,
-          attention_probs_dropout_prob=attention_probs_dropout_prob,
-          initializer_range=initializer_range,
+          layer_output, attention_mask, input_shape, num_attention_heads,
+          intermediate_size, intermediate_act_fn, hidden_dropout_prob,
+          attention_probs_dropout_prob, initializer_range,
           adapter_fn=adapter_fn if layer in with_adapter else None,
-          adapter_suffix="_%d" % layer if own_adapters else "",
-          tokens=tokens,
-          prefix=prefixes[layer],
-          ops=ops)
+          adapter_suffix="_%d" % layer if own_adapters else "", tokens=tokens,
+          prefix=prefixes[layer], ops=ops)
     outputs.append(layer_output if tokens is None else
                    tokens.unpack(layer_output))
 
@@ -506,17 +428,6 @@ def layer_scope(layer, share_parameter_across_layers, layers_per_group):
   if layers_per_group is None:
     return "layer_shared"
   return "layer_%d" % (layer // layers_per_group)
-
-
-def _layers_with_adapter(adapter_layers, num_hidden_layers):
-  """The set of the layers that get adapters."""
-  if adapter_layers is None:
-    return set(range(num_hidden_layers))
-  outside = [i for i in adapter_layers if not 0 <= i < num_hidden_layers]
-  if outside:
-    raise ValueError("adapter_layers names layer %s; the model has layers 0 to "
-                     "%d" % (outside[0], num_hidden_layers - 1))
-  return set(adapter_layers)
 
 
 def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
@@ -538,20 +449,12 @@ def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
   with tf.variable_scope("attention"):
     with tf.variable_scope("self"):
       heads = attention_layer(
-          from_tensor=layer_input,
-          to_tensor=layer_input,
-          attention_mask=attention_mask,
-          num_attention_heads=num_attention_heads,
-          size_per_head=hidden_size // num_attention_heads,
+          layer_input, layer_input, attention_mask, num_attention_heads,
+          hidden_size // num_attention_heads,
           attention_probs_dropout_prob=attention_probs_dropout_prob,
-          initializer_range=initializer_range,
-          do_return_2d_tensor=True,
-          batch_size=batch_size,
-          from_seq_length=seq_length,
-          to_seq_length=seq_length,
-          tokens=tokens,
-          prefix=prefix,
-          ops=ops)
+          initializer_range=initializer_range, do_return_2d_tensor=True,
+          batch_size=batch_size, from_seq_length=seq_length,
+          to_seq_length=seq_length, tokens=tokens, prefix=prefix, ops=ops)
     with tf.variable_scope("output"):
       attention_output = project(heads, layer_input)
 
@@ -564,19 +467,13 @@ def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
 
 
 def call_adapter(adapter_fn, tensor, suffix="", *, ops=None):
-  """Runs `adapter_fn`; whatever variables it makes are adapter variables.
+  """adapter_fn(tensor), [rows, D]; the variables it makes are "adapters".
 
-  Args:
-    adapter_fn: a function of one tensor.
-    tensor: float [rows, D].
-    suffix: "", or what tells this layer's adapters from those of the layers
-      that share its scope: the variables' scope becomes `adapters<suffix>`.
-    ops: see BertModel.
-
-  Returns: float [rows, D].
+  `suffix` tells this layer's adapters from those of the layers that share its
+  scope: the variables' scope becomes `adapters<suffix>`.
   """
-  # Renaming in a getter, not by opening a scope here: an adapter opens the
-  # scope `adapters` itself, and one that opens none is put into it.
+  # An adapter opens the scope `adapters` itself, so none is opened here; one
+  # that opens none is put into it.
   outer = tf.get_variable_scope().name + "/"
 
   def renamed(name):
@@ -584,14 +481,12 @@ def call_adapter(adapter_fn, tensor, suffix="", *, ops=None):
     if not name.startswith(outer):
       return name
     if suffix:
-      if inner.startswith(ADAPTERS + "/"):
-        inner = inner[len(ADAPTERS) + 1:]
+      inner = re.sub("^%s/" % ADAPTERS, "", inner)
       return "%s%s%s/%s" % (outer, ADAPTERS, suffix, inner)
     if inner.split("/")[0] in ("dense", "LayerNorm"):
-      # The scope is open with AUTO_REUSE: the layer and the adapter would
-      # silently work on one and the same variable.
-      raise ValueError("adapter_fn asks for %s, which is the layer's own; open a "
-                       "variable scope in it, such as \"adapters\"" % name)
+      # With AUTO_REUSE the two would silently work on the same variable.
+      raise ValueError("adapter_fn asks for %s, which is the layer's own; open "
+                       "a variable scope in it, such as \"adapters\"" % name)
     return name
 
   return _call_hook(functools.partial(adapter_fn, tensor), ADAPTERS, renamed,
@@ -599,14 +494,7 @@ def call_adapter(adapter_fn, tensor, suffix="", *, ops=None):
 
 
 def _call_hook(function, collection, renamed, ops):
-  """function(), with the variables that it makes in `collection`.
-
-  Args:
-    function: of nothing.
-    collection: str.
-    renamed: a function of a variable's name; gives the name that it gets.
-    ops: PlainOps or another arithmetic.
-  """
+  """function(), with what it makes in `collection`, named renamed(name)."""
   def get_variable(getter, name, **kwargs):
     members = list(kwargs.get("collections") or
                    [tf.GraphKeys.GLOBAL_VARIABLES])
@@ -635,29 +523,14 @@ KeysAndValues = collections.namedtuple("KeysAndValues", ["key", "value"])
 Cache = collections.namedtuple("Cache", ["key", "value", "index"])
 
 
-def attention_layer(from_tensor,
-                    to_tensor,
-                    attention_mask=None,
-                    num_attention_heads=1,
-                    size_per_head=512,
-                    query_act=None,
-                    key_act=None,
-                    value_act=None,
-                    attention_probs_dropout_prob=0.0,
-                    initializer_range=0.02,
-                    do_return_2d_tensor=False,
-                    batch_size=None,
-                    from_seq_length=None,
-                    to_seq_length=None,
-                    tokens=None,
-                    *,
-                    prefix=None,
-                    causal=False,
-                    cache=None,
-                    position_bias=None,
-                    scale=None,
-                    use_bias=True,
-                    ops=None):
+def attention_layer(from_tensor, to_tensor, attention_mask=None,
+                    num_attention_heads=1, size_per_head=512, query_act=None,
+                    key_act=None, value_act=None,
+                    attention_probs_dropout_prob=0.0, initializer_range=0.02,
+                    do_return_2d_tensor=False, batch_size=None,
+                    from_seq_length=None, to_seq_length=None, tokens=None, *,
+                    prefix=None, causal=False, cache=None, position_bias=None,
+                    scale=None, use_bias=True, ops=None):
   """Multi-headed scaled dot-product attention (Vaswani et al. 2017, 3.2).
 
   Args:
@@ -668,12 +541,8 @@ def attention_layer(from_tensor,
     attention_mask: int32 or float [B, F, T], or [B, 1, T] if it is the same
       for every F; 1 where a position may look and 0 where it may not; None:
       everywhere. T are the cache's positions if there is one.
-    num_attention_heads: int, N.
-    size_per_head: int, H.
+    num_attention_heads, size_per_head: ints, N and H.
     query_act, key_act, value_act: activations of the three projections.
-    attention_probs_dropout_prob: float, the probability of dropping.
-    initializer_range: float, standard deviation of the initial kernels.
-    do_return_2d_tensor: bool.
     batch_size, from_seq_length, to_seq_length: B, F and T as ints or scalar
       tensors, needed when the inputs are matrices.
     tokens: TokenRows; the inputs and the output are then matrices of its rows,
@@ -687,36 +556,34 @@ def attention_layer(from_tensor,
     position_bias: float [1 or B, N, F, P + T], added to the scaled scores.
     scale: float, of the scores; None: 1 / sqrt(H).
     use_bias: bool; False: the projections have no bias.
-    ops: see BertModel.
 
   Returns: float [B, F, N * H], or [B * F, N * H] with do_return_2d_tensor. With
     a cache: (that, the Cache that the next positions need).
 
-  Raises: ValueError if the ranks differ, the sizes of matrices are missing, or
-    there are `tokens` and no matrices, or no mask.
+  Raises: ValueError for ranks that differ, or matrices without the sizes.
   """
   from_shape = get_shape_list(from_tensor, expected_rank=[2, 3])
   is_made = isinstance(to_tensor, KeysAndValues)
-  if not is_made:
-    to_shape = get_shape_list(to_tensor, expected_rank=[2, 3])
-    if len(from_shape) != len(to_shape):
-      raise ValueError("from_tensor has rank %d and to_tensor rank %d; they must "
-                       "be equal" % (len(from_shape), len(to_shape)))
+  to_shape = (from_shape if is_made else
+              get_shape_list(to_tensor, expected_rank=[2, 3]))
+  if len(from_shape) != len(to_shape):
+    raise ValueError("from_tensor has rank %d and to_tensor rank %d; they must "
+                     "be equal" % (len(from_shape), len(to_shape)))
   if len(from_shape) == 3:
     batch_size, from_seq_length = from_shape[:2]
-    to_seq_length = None if is_made else to_shape[1]
-  elif batch_size is None or from_seq_length is None or (
+    to_seq_length = to_shape[1]
+  elif None in (batch_size, from_seq_length) or (
       to_seq_length is None and not is_made):
     raise ValueError("attention over matrices needs batch_size, "
                      "from_seq_length and to_seq_length")
   if tokens is not None and (len(from_shape) == 3 or attention_mask is None):
-    raise ValueError("attention over tokens alone needs matrices of their rows, "
-                     "and an attention_mask")
+    raise ValueError("attention over tokens alone needs matrices of their rows,"
+                     " and an attention_mask")
   ops = ops or PlainOps()
   width = num_attention_heads * size_per_head
-  query = _heads(reshape_to_matrix(from_tensor), "query", query_act,
-                 [batch_size, from_seq_length, num_attention_heads,
-                  size_per_head], initializer_range, tokens, use_bias, ops)
+  shape = [batch_size, from_seq_length, num_attention_heads, size_per_head]
+  query = _heads(from_tensor, "query", query_act, shape, initializer_range,
+                 tokens, use_bias, ops)
   if not is_made:
     to_tensor = keys_and_values(
         to_tensor, num_attention_heads, size_per_head, key_act, value_act,
@@ -729,8 +596,12 @@ def attention_layer(from_tensor,
     new_cache = Cache(key, value, cache.index + from_seq_length)
   mask = _visible(attention_mask, causal, from_seq_length,
                   get_shape_list(key)[2], cache)
-  if prefix is not None and prefix[0].shape[-2] != 0:
+  if prefix is not None and prefix[0].shape[-2] == 0:
+    prefix = None
+  if prefix is not None:
     key, value, mask = _behind_prefix(prefix, key, value, mask)
+  if mask is None:
+    mask = tf.ones([1, 1, 1, 1], tf.int32)
 
   scores = tf.matmul(query, key, transpose_b=True)       # [B, N, F, P + T]
   is_plain = not (prefix or causal or cache or scale) and position_bias is None
@@ -741,12 +612,11 @@ def attention_layer(from_tensor,
 
   context = tf.matmul(probabilities, value)              # [B, N, F, H]
   context = tf.transpose(context, [0, 2, 1, 3])          # [B, F, N, H]
+  rows = ([batch_size * from_seq_length] if do_return_2d_tensor or tokens else
+          [batch_size, from_seq_length])
+  output = tf.reshape(context, rows + [width])
   if tokens is not None:
-    output = tokens.pack(tf.reshape(context, [-1, width]))
-  elif do_return_2d_tensor:
-    output = tf.reshape(context, [batch_size * from_seq_length, width])
-  else:
-    output = tf.reshape(context, [batch_size, from_seq_length, width])
+    output = tokens.pack(output)
   return output if cache is None else (output, new_cache)
 
 
@@ -758,16 +628,16 @@ def keys_and_values(to_tensor, num_attention_heads, size_per_head, key_act=None,
     batch_size, seq_length = get_shape_list(to_tensor)[:2]
   shape = [batch_size, seq_length, num_attention_heads, size_per_head]
   return KeysAndValues(*[
-      _heads(reshape_to_matrix(to_tensor), name, activation, shape,
-             initializer_range, tokens, use_bias, ops or PlainOps())
+      _heads(to_tensor, name, activation, shape, initializer_range, tokens,
+             use_bias, ops or PlainOps())
       for name, activation in (("key", key_act), ("value", value_act))])
 
 
 def _heads(tensor, name, activation, shape, initializer_range, tokens, use_bias,
            ops):
   """Projects [B * seq, width] to [B, N, seq, H]; `shape` is [B, seq, N, H]."""
-  tensor, bias = product(tensor, shape[2] * shape[3], initializer_range, name,
-                         use_bias)
+  tensor, bias = product(reshape_to_matrix(tensor), shape[2] * shape[3],
+                         initializer_range, name, use_bias)
   if activation is not None:
     tensor, bias = ops.activation(activation, tensor, bias), None
   if tokens is not None:
@@ -788,18 +658,20 @@ def _written(cached, new, index):
 
 
 def _visible(attention_mask, causal, from_seq_length, to_seq_length, cache):
-  """The mask of the softmax: int32 [B or 1, 1, F or 1, T or 1]."""
-  if attention_mask is None:
-    mask = tf.ones([1, 1, 1, 1], tf.int32)
-  else:
+  """The mask of the T positions: int32 [B or 1, 1, F or 1, T], or None."""
+  seen = mask = None
+  if attention_mask is not None:
     # Whole numbers have no gradient, so that none is computed for the mask.
     mask = tf.cast(tf.expand_dims(attention_mask, 1), tf.int32)
-  if not causal and cache is None:
-    return mask
-  first = to_seq_length - from_seq_length if cache is None else cache.index
-  last = first + (tf.range(from_seq_length) if causal else from_seq_length - 1)
-  seen = tf.range(to_seq_length) <= tf.reshape(last, [-1, 1])  # [F or 1, T]
-  return mask * tf.cast(seen, tf.int32)
+  if causal or cache is not None:
+    first = to_seq_length - from_seq_length if cache is None else cache.index
+    last = first + (tf.range(from_seq_length) if causal else
+                    from_seq_length - 1)
+    seen = tf.cast(tf.range(to_seq_length) <= tf.reshape(last, [-1, 1]),
+                   tf.int32)[tf.newaxis, tf.newaxis]
+  if mask is None or seen is None:
+    return seen if mask is None else mask
+  return mask * seen
 
 
 def _behind_prefix(prefix, key, value, mask):
@@ -810,7 +682,7 @@ def _behind_prefix(prefix, key, value, mask):
       tf.concat([tf.broadcast_to(tf.cast(part, tensor.dtype),
                                  [batch_size] + rows), tensor], axis=2)
       for part, tensor in zip(prefix, (key, value))]
-  if mask.shape[-1] != 1 or key.shape[2] == rows[1] + 1:
+  if mask is not None:
     mask = tf.pad(mask, [[0, 0], [0, 0], [0, 0], [rows[1], 0]],
                   constant_values=1)
   return key, value, mask
@@ -820,17 +692,14 @@ def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3, *,
                         ops=None):
   """The bottleneck adapter of Houlsby et al., section 2.1.
 
-  x + (gelu(x W1 + b1) W2 + b2). The weights start near zero, so that the whole
-  starts near the identity, and a frozen BERT near itself.
+  x + (gelu(x W1 + b1) W2 + b2). The weights start near zero, and so the whole
+  near the identity, and a frozen BERT near itself.
 
   Args:
-    input_tensor: float [rows, D].
+    input_tensor: float [rows, D], as what is returned.
     hidden_size: int, m, the size of the bottleneck.
     init_scale: float, the standard deviation of the initial weights. (The paper
       says 1e-2, the released code uses 1e-3; figure 6 shows both work.)
-    ops: see BertModel.
-
-  Returns: float [rows, D].
   """
   width = get_shape_list(input_tensor, expected_rank=2)[-1]
   initializer = create_initializer(init_scale)
@@ -855,16 +724,13 @@ def prefix_encoder(num_hidden_layers, num_attention_heads, size_per_head,
 
   A table [P, layers * 2 * N * H]: the key of layer 0, its value, the key of
   layer 1 and so on; or with `hidden_size` what two dense layers make of a
-  narrower table, which trains more easily (section 4.3). After training the
-  table that they make is all that is needed of them.
+  narrower one, which trains more easily and is not needed afterwards (4.3).
 
   Args:
-    num_hidden_layers, num_attention_heads, size_per_head: ints; N, H.
     prefix_length: int, P.
     hidden_size: int, the width between the two layers; None: no layers.
     embedding_size: int, the width of their table; None: N * H.
     dropout_prob: float, of the prefix; to be 0 unless the model is trained.
-    ops: see BertModel.
 
   Returns: a list, (key, value) for each layer, float32 [N, P, H] each.
   """
@@ -890,95 +756,67 @@ def prefix_encoder(num_hidden_layers, num_attention_heads, size_per_head,
 
 def call_prefix(prefix_fn, num_hidden_layers, num_attention_heads,
                 size_per_head, *, ops=None):
-  """The prefixes of a stack; their variables are in the collection "prefixes".
+  """What prefix_fn gives a stack; its variables are "prefixes".
 
-  Args:
-    prefix_fn: what `get_prefix` takes.
-    num_hidden_layers, num_attention_heads, size_per_head: ints; N, H.
-    ops: see BertModel.
-
-  Returns: a list with (key, value), each float [1, N, P, H], or None for each
-    layer.
-
-  Raises: ValueError if prefix_fn does not return that; all P are to be equal.
+  Returns: a list, for each layer None or [key, value], float [1, N, P, H] each.
   """
   ops = ops or PlainOps()
-  function = _with_ops(prefix_fn, get_prefix(prefix_fn), ops)
-  if function is None:
+  prefix_fn = _look_up(prefix_fn, PREFIX_FNS, "prefix", ops)
+  if prefix_fn is None:
     return [None] * num_hidden_layers
   prefixes = _call_hook(
-      lambda: function(num_hidden_layers, num_attention_heads, size_per_head),
+      lambda: prefix_fn(num_hidden_layers, num_attention_heads, size_per_head),
       PREFIXES, lambda name: name, ops)
-  found = [None if pair is None else [part.shape.as_list() for part in pair]
-           for pair in prefixes]
-  length = ([pair[0][1] for pair in found if pair] or [0])[0]
-  shape = [num_attention_heads, length, size_per_head]
-  if len(found) != num_hidden_layers or any(
-      pair not in (None, [shape, shape]) for pair in found):
+  shapes = [pair and [part.shape.as_list() for part in pair]
+            for pair in prefixes]
+  length = max([0] + [pair[0][-2] for pair in shapes if pair])
+  wanted = [[num_attention_heads, length, size_per_head]] * 2
+  if len(shapes) != num_hidden_layers or any(
+      pair not in (None, wanted) for pair in shapes):
     raise ValueError(
-        "prefix_fn gave the shapes %s; the model needs a list of %d (key, value)"
-        ", each %s with one P for all, or None for a layer without" %
-        (found, num_hidden_layers, [num_attention_heads, "P", size_per_head]))
-  return [pair and tuple(tf.expand_dims(part, 0) for part in pair)
+        "prefix_fn gave the shapes %s; the model needs a list of %d (key, "
+        "value), each %s with one P for all, or None for a layer without" %
+        (shapes, num_hidden_layers, [num_attention_heads, "P", size_per_head]))
+  return [pair and [tf.expand_dims(part, 0) for part in pair]
           for pair in prefixes]
 
 
 def prefix_length(prefixes):
   """P of what `call_prefix` returned; 0 if no layer has a prefix."""
-  return max(0 if pair is None else int(pair[0].shape[2]) for pair in prefixes)
+  return max(int(pair[0].shape[2]) if pair else 0 for pair in prefixes)
 
 
 ADAPTER_FNS = {"feedforward_adapter": feedforward_adapter}
 PREFIX_FNS = {"prefix_encoder": prefix_encoder}
+ACTIVATIONS = {"linear": None, "relu": tf.nn.relu, "gelu": gelu,
+               "gelu_erf": gelu_erf, "tanh": tf.tanh}
 
 
 def get_adapter(function_or_name):
-  """The adapter of that name; a callable, or None, is returned as it is.
-
-  Raises: ValueError naming the value and what is known.
-  """
+  """What has that name, or the callable, or None; else ValueError."""
   return _look_up(function_or_name, ADAPTER_FNS, "adapter")
 
 
 def get_prefix(function_or_name):
-  """The prefix of that name; as `get_adapter`."""
   return _look_up(function_or_name, PREFIX_FNS, "prefix")
 
 
-def _with_ops(function_or_name, function, ops):
-  """The function, bound to `ops` if it was named: it is one of this module."""
-  if isinstance(function_or_name, six.string_types) and function is not None:
-    return functools.partial(function, ops=ops)
-  return function
-
-
-ACTIVATIONS = {
-    "linear": None,
-    "relu": tf.nn.relu,
-    "gelu": gelu,
-    "gelu_erf": gelu_erf,
-    "tanh": tf.tanh,
-}
-
-
 def get_activation(function_or_name):
-  """The activation of that name; None is the linear one.
-
-  Raises: ValueError naming the value and what is known.
-  """
   return _look_up(function_or_name, ACTIVATIONS, "activation")
 
 
-def _look_up(function_or_name, table, kind):
-  if function_or_name is None or function_or_name == "":
-    return None
-  if callable(function_or_name):
-    return function_or_name
+def _look_up(function_or_name, table, kind, ops=None):
+  """For those above, and for what is to be given `ops` if it was named."""
   name = function_or_name
+  if callable(name):
+    return name
+  if name is None or name == "":
+    return None
   if not isinstance(name, six.string_types) or name.lower() not in table:
     raise ValueError("unknown %s %r; known are %s, or a callable" %
                      (kind, name, ", ".join(sorted(table))))
-  return table[name.lower()]
+  function = table[name.lower()]
+  return functools.partial(function, ops=ops) if ops else function
 
 
 class TokenRows(object):
@@ -1033,21 +871,16 @@ class TokenRows(object):
     return gather(tensor)
 
 
-def embedding_lookup(input_ids,
-                     vocab_size,
-                     embedding_size=128,
+def embedding_lookup(input_ids, vocab_size, embedding_size=128,
                      initializer_range=0.02,
                      word_embedding_name="word_embeddings",
                      use_one_hot_embeddings=False):
-  """Looks words up in a table of its own.
+  """Looks words up in a table of its own, called `word_embedding_name`.
 
   Args:
     input_ids: int32 [B, S], or [B, S, inputs] for several ids at a position,
       whose vectors are concatenated.
-    vocab_size: int, V.
-    embedding_size: int, E.
-    initializer_range: float, standard deviation of the initial table.
-    word_embedding_name: str, the table's name.
+    vocab_size, embedding_size: ints, V and E.
     use_one_hot_embeddings: bool; a matrix product in place of a gather.
 
   Returns: (float [B, S, inputs * E], the table, float [V, E]).
@@ -1066,35 +899,23 @@ def embedding_lookup(input_ids,
   return tf.reshape(output, shape[:-1] + [shape[-1] * embedding_size]), table
 
 
-def embedding_postprocessor(input_tensor,
-                            use_token_type=False,
-                            token_type_ids=None,
-                            token_type_vocab_size=16,
+def embedding_postprocessor(input_tensor, use_token_type=False,
+                            token_type_ids=None, token_type_vocab_size=16,
                             token_type_embedding_name="token_type_embeddings",
                             use_position_embeddings=True,
                             position_embedding_name="position_embeddings",
-                            initializer_range=0.02,
-                            max_position_embeddings=512,
-                            dropout_prob=0.1,
-                            *,
-                            first_position=0,
-                            ops=None):
+                            initializer_range=0.02, max_position_embeddings=512,
+                            dropout_prob=0.1, *, first_position=0, ops=None):
   """Adds token type and position embeddings, normalises, drops.
 
   Args:
     input_tensor: float [B, S, D].
-    use_token_type: bool; needs token_type_ids.
-    token_type_ids: int32 [B, S].
+    use_token_type: bool; needs token_type_ids, int32 [B, S].
     token_type_vocab_size: int, the number of token types.
-    token_type_embedding_name: str.
     use_position_embeddings: bool; learned positions.
-    position_embedding_name: str.
-    initializer_range: float, standard deviation of the initial tables.
     max_position_embeddings: int, the longest sequence.
-    dropout_prob: float, the probability of dropping.
     first_position: int, the position of the first token: the length of a
       prefix that stands before it.
-    ops: see BertModel.
 
   Returns: float [B, S, D].
 
@@ -1109,8 +930,7 @@ def embedding_postprocessor(input_tensor,
     table = _get_variable(token_type_embedding_name,
                           [token_type_vocab_size, width],
                           create_initializer(initializer_range))
-    # A product with one-hot rows: the table is tiny, and faster so than by a
-    # gather.
+    # A product with one-hot rows is faster than a gather from a tiny table.
     one_hot = tf.one_hot(tf.reshape(token_type_ids, [-1]),
                          token_type_vocab_size, dtype=table.dtype.base_dtype)
     output += tf.cast(tf.reshape(tf.matmul(one_hot, table), tf.shape(output)),
@@ -1122,14 +942,12 @@ def embedding_postprocessor(input_tensor,
     too_long = "the %ssequence is longer than max_position_embeddings (%d)" % (
         "prefix (%d) and the " % first_position if first_position else "",
         max_position_embeddings)
-    room = max_position_embeddings - first_position
-    if isinstance(seq_length, six.integer_types):
-      if seq_length > room:
-        raise ValueError("%s: %d positions" % (too_long, seq_length))
-      checks = []
-    else:
-      checks = [tf.debugging.assert_less_equal(seq_length, room,
-                                               message=too_long)]
+    room, checks = max_position_embeddings - first_position, []
+    if not isinstance(seq_length, six.integer_types):
+      checks.append(tf.debugging.assert_less_equal(seq_length, room,
+                                                   message=too_long))
+    elif seq_length > room:
+      raise ValueError("%s: %d positions" % (too_long, seq_length))
     with tf.control_dependencies(checks):
       positions = tf.slice(table, [first_position, 0], [seq_length, width])
     output += tf.cast(tf.expand_dims(positions, 0), output.dtype)
@@ -1137,13 +955,9 @@ def embedding_postprocessor(input_tensor,
 
 
 def create_attention_mask_from_input_mask(from_tensor, to_mask):
-  """Every position may look at each position that is a token.
+  """Each position may look at each token: float [B, F, T].
 
-  Args:
-    from_tensor: [B, F] or [B, F, width]; only its shape is used.
-    to_mask: int32 [B, T], 1 for a token and 0 for padding.
-
-  Returns: float32 [B, F, T].
+  from_tensor is [B, F] or [B, F, width]; to_mask int32 [B, T].
   """
   batch_size, from_seq_length = get_shape_list(
       from_tensor, expected_rank=[2, 3])[:2]
@@ -1154,17 +968,10 @@ def create_attention_mask_from_input_mask(from_tensor, to_mask):
 
 def dense(input_tensor, units, activation=None, initializer_range=0.02,
           name="dense", *, ops=None):
-  """A fully connected layer, variables `kernel` [in, units] and `bias` [units].
+  """activation(input_tensor kernel + bias), float [rows, units].
 
-  Args:
-    input_tensor: float [rows, in].
-    units: int.
-    activation: a function of one tensor, or None.
-    initializer_range: float, standard deviation of the initial kernel.
-    name: str, the variable scope.
-    ops: see BertModel.
-
-  Returns: float [rows, units].
+  The variables `kernel` [in, units] and `bias` [units] are in the scope `name`;
+  activation is a function of one tensor, or None.
   """
   tensor, bias = product(input_tensor, units, initializer_range, name)
   return (ops or PlainOps()).activation(activation, tensor, bias)
@@ -1172,7 +979,7 @@ def dense(input_tensor, units, activation=None, initializer_range=0.02,
 
 def product(input_tensor, units, initializer_range=0.02, name="dense",
             use_bias=True):
-  """A `dense` layer's (product with the kernel, bias or None), not yet added."""
+  """A `dense` layer's (product with the kernel, bias or None), not added."""
   width = get_shape_list(input_tensor, expected_rank=2)[-1]
   with tf.variable_scope(name):
     kernel = _get_variable("kernel", [width, units],
@@ -1187,14 +994,8 @@ def layer_norm(input_tensor, name=None, *, residual=None,
   """Normalises the last axis (Ba et al. 2016), then scales and shifts it.
 
   Its variables, `beta` and `gamma` in the scope `name` ("LayerNorm"), go into
-  the collection "layer_norm".
-
-  Args:
-    input_tensor: float [..., width].
-    name: str or None, the variable scope.
-    residual: None, or a tensor of the same shape that is added first.
-    epsilon: float, added to the variance.
-    ops: see BertModel.
+  the collection "layer_norm". `residual`, of the same shape, is added first;
+  epsilon is added to the variance.
   """
   width = get_shape_list(input_tensor)[-1]
   with tf.variable_scope(name or "LayerNorm"):
@@ -1205,11 +1006,7 @@ def layer_norm(input_tensor, name=None, *, residual=None,
 
 
 def rms_norm(input_tensor, name=None, *, epsilon=1e-6, ops=None):
-  """x / sqrt(mean(x^2) + epsilon), scaled (Zhang and Sennrich 2019).
-
-  Its variable `gamma`, in the scope `name` ("LayerNorm"), goes into the
-  collection "layer_norm". Arguments as `layer_norm`'s.
-  """
+  """x / sqrt(mean(x^2) + epsilon) times `gamma` (Zhang and Sennrich 2019)."""
   width = get_shape_list(input_tensor)[-1]
   with tf.variable_scope(name or "LayerNorm"):
     gamma = _get_variable("gamma", [width], tf.ones_initializer(), LAYER_NORM)
@@ -1222,16 +1019,7 @@ def layer_norm_and_dropout(input_tensor, dropout_prob, name=None, *, ops=None):
 
 
 def dropout(input_tensor, dropout_prob, *, ops=None):
-  """Zeroes elements at random and scales the others to keep the mean.
-
-  Args:
-    input_tensor: a float tensor.
-    dropout_prob: float, the probability of dropping an element; None or 0 is
-      the identity.
-    ops: see BertModel.
-
-  Returns: a tensor of the same shape.
-  """
+  """Zeroes elements at random and scales the others to keep the mean."""
   return (ops or PlainOps()).dropout(input_tensor, dropout_prob)
 
 
@@ -1241,19 +1029,14 @@ def create_initializer(initializer_range=0.02):
 
 
 def _get_variable(name, shape, initializer, collection=None):
-  """A float32 variable, in `collection` as well if one is given.
-
-  Raises: ValueError if called eagerly.
-  """
+  """A float32 variable, in `collection` as well if one is given."""
   if tf.executing_eagerly():
     raise ValueError(
         "modeling builds graphs, and was called eagerly, where each call would "
         "make new random weights that nobody can load or train: call it inside "
         "a tf.Graph, or under tf.compat.v1.wrap_function in a TF2 program")
-  in_collections = [collection] if collection else []
-  return tf.get_variable(
-      name, shape, tf.float32, initializer,
-      collections=[tf.GraphKeys.GLOBAL_VARIABLES] + in_collections)
+  return tf.get_variable(name, shape, tf.float32, initializer, collections=[
+      tf.GraphKeys.GLOBAL_VARIABLES] + ([collection] if collection else []))
 
 
 def _matmul(tensor, kernel):
@@ -1262,11 +1045,7 @@ def _matmul(tensor, kernel):
 
 
 def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
-  """Which of the variables a checkpoint has, by name.
-
-  Args:
-    tvars: variables, say tf.trainable_variables().
-    init_checkpoint: str, the checkpoint's prefix.
+  """Which of the variables the checkpoint of that prefix has, by name.
 
   Returns: (an OrderedDict of name -> name, for tf.train.init_from_checkpoint;
     a dict of every name found, with and without ":0", to 1).
@@ -1283,15 +1062,7 @@ def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
 
 
 def get_shape_list(tensor, expected_rank=None, name=None):
-  """The sizes of a tensor: an int where known, a scalar tensor where not.
-
-  Args:
-    tensor: a tensor.
-    expected_rank: int or a list of ints, the ranks allowed; None: any.
-    name: str, for the message.
-
-  Raises: ValueError for another rank.
-  """
+  """The sizes of a tensor: an int where known, a scalar tensor where not."""
   if expected_rank is not None:
     assert_rank(tensor, expected_rank, name)
   static = tensor.shape.as_list()
@@ -1302,10 +1073,7 @@ def get_shape_list(tensor, expected_rank=None, name=None):
 
 
 def reshape_to_matrix(input_tensor):
-  """[..., width] -> [rows, width]; a matrix is returned as it is.
-
-  Raises: ValueError for a rank below 2.
-  """
+  """[..., width] -> [rows, width]; a matrix is returned as it is."""
   rank = input_tensor.shape.ndims
   if rank < 2:
     raise ValueError("a matrix needs at least rank 2; %s has shape %s" %
@@ -1338,10 +1106,9 @@ def assert_rank(tensor, expected_rank, name=None):
 class PlainOps(object):
   """The arithmetic of a layer's element-wise chains, in plain TensorFlow.
 
-  Other arithmetics have the same methods and compute the same, within float
-  rounding (adapter_bert/ops/compiled.py). A chain is computed in float32 and
-  handed on in the type of its first tensor. Bias, beta and gamma may be
-  variables.
+  Others have the same methods and differ by float rounding (compiled.py in
+  adapter_bert/ops). A chain is computed in float32 and handed on in the type of
+  its first tensor. Bias, beta and gamma may be variables.
   """
 
   def trained_from_here(self):
@@ -1352,13 +1119,9 @@ class PlainOps(object):
     return tf.nn.dropout(x, rate=rate)
 
   def activation(self, function, x, bias=None):
-    """function(x + bias).
+    """function(x + bias); but for the two gelu it is called in the type of x.
 
-    Args:
-      function: of one tensor; None: the identity. But for the two gelu it is
-        called in the type of x.
-      x: float [..., width].
-      bias: float [width] or [1, width]; None: no bias.
+    x is [..., width], bias [width] (before a gelu also [1, width]) or None.
     """
     if function in (gelu, gelu_erf):
       return tf.cast(function(_sum(x, bias)), x.dtype)
@@ -1367,13 +1130,7 @@ class PlainOps(object):
     return x if function is None else function(x)
 
   def dropout(self, x, rate, bias=None):
-    """x + bias, dropped.
-
-    Args:
-      x: float [..., width].
-      rate: float, the probability of dropping; 0 or None: nothing is.
-      bias: float [width]; None: no bias.
-    """
+    """x + bias, of which nothing is dropped if the rate is 0 or None."""
     if not rate:
       return self.activation(None, x, bias)
     return tf.cast(self.random_zeros(_sum(x, bias), rate), x.dtype)
@@ -1407,8 +1164,7 @@ class PlainOps(object):
     Args:
       scores: float [B, N, F, T].
       mask: int32 [B or 1, 1, F or 1, T or 1]; 0 where nothing is to be seen.
-      scale: float.
-      rate: float, the probability of dropping; 0 or None: nothing is.
+      scale, rate: floats; a rate of 0 or None drops nothing.
       bias: float [B or 1, N, F, T], or None.
       masked_score: float, added to the scores where the mask is 0.
     """
@@ -1422,13 +1178,7 @@ class PlainOps(object):
     return tf.cast(probabilities, scores.dtype)
 
   def split_heads(self, x, bias, shape):
-    """x + bias, [B * seq, N * H] -> [B, N, seq, H].
-
-    Args:
-      x: float [B * seq, N * H].
-      bias: float [N * H]; None: no bias.
-      shape: [B, seq, N, H].
-    """
+    """x + bias, [B * seq, N * H] -> [B, N, seq, H]; shape is [B, seq, N, H]."""
     x = tf.reshape(x, shape)
     if bias is not None:
       x = tf.cast(_sum(x, tf.reshape(bias, shape[2:])), x.dtype)
@@ -1441,13 +1191,11 @@ class PlainOps(object):
 
 def at_least_float32(tensor):
   """The tensor as float32; a float64 one stays what it is."""
-  if tensor.dtype.base_dtype == tf.float64:
-    return tensor
-  return tf.cast(tensor, tf.float32)
+  is_double = tensor.dtype.base_dtype == tf.float64
+  return tensor if is_double else tf.cast(tensor, tf.float32)
 
 
 def _sum(x, other=None):
   """x, plus the other tensor if there is one, in float32."""
-  if other is None:
-    return at_least_float32(x)
-  return at_least_float32(x) + at_least_float32(other)
+  x = at_least_float32(x)
+  return x if other is None else x + at_least_float32(other)

@@ -168,6 +168,7 @@ def test_modeling_stands_alone():
   imported = re.findall(r"^\s*(?:import|from) (\w+)", source, re.M)
   assert set(imported) <= {"collections", "copy", "functools", "json", "math",
                            "re", "six", "tensorflow"}
+  assert len(source.splitlines()) <= 1200
   state = [name for name, value in vars(modeling).items()
            if isinstance(value, (list, set, dict)) and name[0] != "_"]
   # Tables, never changed.
