@@ -77,6 +77,16 @@ def train_dataset(records, batch_size, max_seq_length, seed, start_step=0,
     InputError: batch_size, bucket_window or shuffle_buffer out of range.
     ValueError: the other arguments contradict each other.
   """
+  batches = _train_batches(records, batch_size, seed, start_step, bucket_window,
+                           shuffle_buffer)
+  return _finished(batches, _SegmentLayout(records, max_seq_length, pad_to_max),
+                   row_multiple, worker_index, num_workers,
+                   full_batches_of=batch_size)
+
+
+def _train_batches(records, batch_size, seed, start_step, bucket_window,
+                   shuffle_buffer):
+  """The endless batches of serialized examples of train_dataset."""
   for name, value, least in (("batch size", batch_size, 1),
                              ("bucket window", bucket_window, 0),
                              ("shuffle buffer", shuffle_buffer, 1)):
@@ -94,8 +104,8 @@ def train_dataset(records, batch_size, max_seq_length, seed, start_step=0,
     batches = _bucketed(stream.batch(batch_size, drop_remainder=True), records,
                         batch_size, seed, window_start, bucket_window)
     batches = batches.skip(start_step - window_start)
-  return _finished(batches, records, max_seq_length, pad_to_max, row_multiple,
-                   worker_index, num_workers, full_batches_of=batch_size)
+  return batches
+
 
 
 def eval_dataset(records, batch_size, max_seq_length, sort_by_length=True,
@@ -115,6 +125,52 @@ def eval_dataset(records, batch_size, max_seq_length, sort_by_length=True,
   Raises:
     InputError, ValueError: as train_dataset.
   """
+  return _finished(
+      _eval_batches(records, batch_size, sort_by_length, sort_buffer),
+      _SegmentLayout(records, max_seq_length, pad_to_max), row_multiple,
+      worker_index, num_workers)
+
+
+def train_sequences(records, batch_size, max_source_length, max_target_length,
+                    seed, source_pad=0, target_pad=0, start_step=0,
+                    bucket_window=0, pad_to_max=False, shuffle_buffer=1000000,
+                    row_multiple=1, worker_index=0, num_workers=1):
+  """train_dataset for the records of seq2seq.prepare; sequence batches.
+
+  A batch is a dict (b: rows; s, t: tokens of its longest source and target,
+  each rounded up as padded_length does):
+
+    source_ids, source_mask   int32 [b, s]; the mask is 1 for a token
+    target_ids, target_mask   int32 [b, t]
+    example_weights, example_index   as in the module's docstring
+
+  Args:
+    max_source_length, max_target_length: ints, as the Encoder's.
+    source_pad, target_pad: ints, the ids behind a source and a target.
+    The others: as for train_dataset; buckets are by both lengths together.
+  """
+  batches = _train_batches(records, batch_size, seed, start_step, bucket_window,
+                           shuffle_buffer)
+  layout = _SequenceLayout(records, (max_source_length, max_target_length),
+                           (source_pad, target_pad), pad_to_max)
+  return _finished(batches, layout, row_multiple, worker_index, num_workers,
+                   full_batches_of=batch_size)
+
+
+def eval_sequences(records, batch_size, max_source_length, max_target_length,
+                   source_pad=0, target_pad=0, sort_by_length=True,
+                   row_multiple=1, pad_to_max=False, worker_index=0,
+                   num_workers=1, sort_buffer=1000000):
+  """eval_dataset with the batches of train_sequences."""
+  layout = _SequenceLayout(records, (max_source_length, max_target_length),
+                           (source_pad, target_pad), pad_to_max)
+  return _finished(
+      _eval_batches(records, batch_size, sort_by_length, sort_buffer), layout,
+      row_multiple, worker_index, num_workers)
+
+
+def _eval_batches(records, batch_size, sort_by_length, sort_buffer):
+  """The batches of serialized examples of eval_dataset."""
   if batch_size < 1:
     raise errors.InputError("a batch size of %d cannot be; the least is 1"
                             % batch_size)
@@ -130,8 +186,7 @@ def eval_dataset(records, batch_size, max_seq_length, sort_by_length=True,
       list(records.paths)).batch(per_block)
   stream = blocks.flat_map(
       lambda paths: _block(paths, records).flat_map(in_order))
-  return _finished(stream.batch(batch_size), records, max_seq_length,
-                   pad_to_max, row_multiple, worker_index, num_workers)
+  return stream.batch(batch_size)
 
 
 def _shards_per_block(records, buffer_examples):
@@ -268,17 +323,102 @@ def _bucketed(batches, records, batch_size, seed, first_batch, bucket_window):
       reduce_func=cut_by_length, window_size_func=size)
 
 
-def _finished(batches, records, max_seq_length, pad_to_max, row_multiple,
-              worker_index, num_workers, full_batches_of=None):
+class _SegmentLayout(object):
+  """Decodes batches of serialized examples for BERT: one text or a pair."""
+
+  def __init__(self, records, max_seq_length, pad_to_max):
+    if records.max_length > max_seq_length:
+      raise ValueError(
+          "the records have examples of %d tokens, more than max_seq_length=%d; "
+          "prepare them with that length"
+          % (records.max_length, max_seq_length))
+    self._is_regression = records.is_regression
+    self._max_seq_length = max_seq_length
+    self._pad_to_max = pad_to_max
+
+  def length(self, examples):
+    """What the batch (string [b]) is padded to, of all its rows."""
+    return (self._max_seq_length if self._pad_to_max else
+            padded_length(tf.reduce_max(_tokens_of(examples)),
+                          self._max_seq_length))
+
+  def parse(self, examples, is_real, length):
+    """The batch dict of some of its rows."""
+    return _parsed(examples, is_real, length, self._is_regression)
+
+  def width(self, name):
+    """The static second dimension of a tensor, None if it varies."""
+    del name
+    return self._max_seq_length if self._pad_to_max else None
+
+
+class _SequenceLayout(object):
+  """Decodes batches of serialized examples: a source and a target."""
+
+  def __init__(self, records, limits, pads, pad_to_max):
+    for what, longest, limit in zip(("source", "target"),
+                                    records.longest_parts, limits):
+      if longest > limit:
+        raise ValueError(
+            "the records have a %s of %d tokens, more than max_%s_length=%d; "
+            "prepare them with that length" % (what, longest, what, limit))
+    self._limits = limits
+    self._pads = pads
+    self._pad_to_max = pad_to_max
+
+  def length(self, examples):
+    """(source length, target length) that the batch is padded to."""
+    if self._pad_to_max:
+      return self._limits
+    return tuple(padded_length(tf.reduce_max(tokens), limit) for tokens, limit
+                 in zip(self._parts(examples), self._limits))
+
+  def _parts(self, examples):
+    """(source tokens, target tokens) of each example, int32 [b] each."""
+    source = tf.reshape(tf.io.decode_raw(
+        tf.strings.substr(examples, features.WORD_BYTES, features.WORD_BYTES),
+        tf.int32, little_endian=True), [-1])
+    return source, _tokens_of(examples) - source
+
+  def parse(self, examples, is_real, length):
+    """The batch dict of some of its rows."""
+    words = tf.raw_ops.DecodePaddedRaw(
+        input_bytes=examples, out_type=tf.int32, little_endian=True,
+        fixed_length=((length[0] + length[1] + features.HEADER_WORDS) *
+                      features.WORD_BYTES))
+    index = words[:, 0]
+    batch = {
+        "example_weights": tf.cast(is_real, tf.float32),
+        "example_index": tf.where(is_real, tf.cast(index, tf.int64),
+                                  -tf.ones_like(index, tf.int64)),
+    }
+    tokens = self._parts(examples)
+    starts = (tf.zeros_like(tokens[0]), tokens[0])
+    for i, name in enumerate(("source", "target")):
+      position = tf.range(length[i])[tf.newaxis, :]
+      mask = position < tokens[i][:, tf.newaxis]
+      place = features.HEADER_WORDS + starts[i][:, tf.newaxis] + position
+      ids = tf.gather(words, tf.where(mask, place, tf.zeros_like(place)),
+                      batch_dims=1)
+      batch[name + "_ids"] = tf.where(mask, ids,
+                                      tf.fill(tf.shape(ids), self._pads[i]))
+      batch[name + "_mask"] = tf.cast(mask, tf.int32)
+    return batch
+
+  def width(self, name):
+    if not self._pad_to_max:
+      return None
+    return self._limits[name.startswith("target")]
+
+
+def _finished(batches, layout, row_multiple, worker_index, num_workers,
+              full_batches_of=None):
   """Turns batches of serialized examples (string [b]) into batch dicts.
 
+  layout: _SegmentLayout or _SequenceLayout.
   full_batches_of: int, if all batches have that many examples: gives the
     result its static shape.
   """
-  if records.max_length > max_seq_length:
-    raise ValueError(
-        "the records have examples of %d tokens, more than max_seq_length=%d; "
-        "prepare them with that length" % (records.max_length, max_seq_length))
   if row_multiple % num_workers or not 0 <= worker_index < num_workers:
     raise ValueError(
         "row_multiple=%d must be a multiple of num_workers=%d, and "
@@ -291,18 +431,15 @@ def _finished(batches, records, max_seq_length, pad_to_max, row_multiple,
   def to_batch(examples):
     real = tf.shape(examples)[0]
     filling = -real % row_multiple
-    length = (max_seq_length if pad_to_max else
-              padded_length(tf.reduce_max(_tokens_of(examples)),
-                            max_seq_length))
+    length = layout.length(examples)
     examples = tf.concat([examples, tf.repeat(examples[:1], filling)], axis=0)
     is_real = tf.range(real + filling) < real
     share = (real + filling) // num_workers
     mine = slice(worker_index * share, (worker_index + 1) * share)
-    batch = _parsed(examples[mine], is_real[mine], length,
-                    records.is_regression)
+    batch = layout.parse(examples[mine], is_real[mine], length)
     for name, tensor in batch.items():
       tensor.set_shape([rows] if tensor.shape.ndims == 1 else
-                       [rows, max_seq_length if pad_to_max else None])
+                       [rows, layout.width(name)])
     return batch
 
   # One thread: parsing a batch takes well under a millisecond, and the cores

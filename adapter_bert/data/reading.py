@@ -50,6 +50,27 @@ class _Layout(object):
       default_factory=dict)
 
 
+def path_under(name, data_dir, anywhere, what):
+  """The path of a file that a task names.
+
+  Args:
+    name: str, the file under data_dir.
+    data_dir: str; ~ is the home directory.
+    anywhere: bool, whether it may lead out of data_dir.
+    what: str, for the message: "MRPC's train".
+
+  Raises: errors.InputError if it leads out of data_dir and may not.
+  """
+  if not anywhere and (os.path.isabs(name) or files.has_scheme(name) or
+                       ".." in name.replace("\\", "/").split("/")):
+    raise errors.InputError(
+        "%s file is %s, which is not under --data_dir; move it there, or allow "
+        "it with --task_files_anywhere" % (what, errors.shown(name)))
+  if files.has_scheme(name):
+    return name
+  return os.path.join(os.path.expanduser(data_dir), name)
+
+
 def data_path(task, split, data_dir):
   """The path of a split's file.
 
@@ -58,16 +79,8 @@ def data_path(task, split, data_dir):
   Raises: errors.InputError if the name leads out of data_dir and the task may
     not do that, or there is both a .tsv and a .jsonl file.
   """
-  name = split.filename
-  if not task.files_anywhere and (
-      os.path.isabs(name) or files.has_scheme(name) or
-      ".." in name.replace("\\", "/").split("/")):
-    raise errors.InputError(
-        "%s's %s file is %s, which is not under --data_dir; move it there, or "
-        "allow it with --task_files_anywhere"
-        % (task.display_name, split.name, errors.shown(name)))
-  path = name if files.has_scheme(name) else os.path.join(
-      os.path.expanduser(data_dir), name)
+  path = path_under(split.filename, data_dir, task.files_anywhere,
+                    "%s's %s" % (task.display_name, split.name))
   lines_path = path[:-len(".tsv")] + ".jsonl"
   if task.hub and path.endswith(".tsv") and files.is_file(lines_path):
     if files.is_file(path):
@@ -115,7 +128,7 @@ def _examples(task, split, path):
   """The generator behind read_examples."""
   layout = None
   examples, skipped, first_skipped = 0, 0, None
-  for index, row in enumerate(_rows(path)):
+  for index, row in enumerate(rows_of(path)):
     if layout is None:
       layout = _layout(task, split, path, row)
       if layout.header:
@@ -339,7 +352,7 @@ def _header_problem(task, split, path, names, is_table):
 # ---------------------------------------------------------------------- lines
 
 
-def _rows(path):
+def rows_of(path):
   """Yields the rows of a file: lists of cells, of a .jsonl file dicts."""
   if not path.endswith(".jsonl"):
     for line in lines_of(path):

@@ -49,11 +49,12 @@ from adapter_bert.data import scoring
 from adapter_bert.data import tasks
 
 
-class _Reader(object):
+class Reader(object):
   """Takes the values out of one JSON object and refuses what it cannot use."""
 
-  def __init__(self, value, where, what):
+  def __init__(self, value, where, what, described="at the top of task_specs.py"):
     self._where = where
+    self._described = described
     self._what = what
     if not isinstance(value, dict):
       self.fail("must be an object, found %s" % errors.shown(value))
@@ -62,8 +63,8 @@ class _Reader(object):
 
   def fail(self, problem):
     raise errors.InputError(
-        "%s: %s %s; the format is described at the top of task_specs.py"
-        % (self._where, self._what, problem))
+        "%s: %s %s; the format is described %s"
+        % (self._where, self._what, problem, self._described))
 
   def __contains__(self, key):
     return key in self._value
@@ -94,7 +95,7 @@ class _Reader(object):
 
 
 def _is_column(value):
-  return _is_text(value) or type(value) is int and value >= 0
+  return is_text(value) or type(value) is int and value >= 0
 
 
 def _is_label_column(value):
@@ -105,7 +106,15 @@ def _is_bool(value):
   return isinstance(value, bool)
 
 
-def _is_text(value):
+TASK_NAME = "a name of letters, digits, '.', '_' and '-'"
+
+
+def is_task_name(value):
+  return isinstance(value, str) and re.fullmatch(
+      r"[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*", value)
+
+
+def is_text(value):
   """Whether this is a string that a terminal shows as it is."""
   return isinstance(value, str) and bool(value) and not re.search(
       r"[\x00-\x1f\x7f-\x9f]", value)
@@ -113,14 +122,14 @@ def _is_text(value):
 
 def _is_submission_name(value):
   """test_results*.tsv are the only .tsv files that a run writes itself."""
-  return (_is_text(value) and not re.search(r"[/\\:]", value) and
+  return (is_text(value) and not re.search(r"[/\\:]", value) and
           value.lower().endswith(".tsv") and
           not value.lower().startswith((".", "test_results")))
 
 
 def _is_label_list(value):
   return (isinstance(value, list) and len(value) >= 2 and
-          all(_is_text(label) for label in value) and
+          all(is_text(label) for label in value) and
           len(set(value)) == len(value))
 
 
@@ -142,11 +151,8 @@ def task_from_dict(value, where="the task"):
     errors.InputError: an unknown key, a missing one, or a value that is not
       allowed.
   """
-  reader = _Reader(value, where, "the task")
-  display = reader.take(
-      "name", lambda name: isinstance(name, str) and
-      re.fullmatch(r"[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*", name),
-      "a name of letters, digits, '.', '_' and '-'")
+  reader = Reader(value, where, "the task")
+  display = reader.take("name", is_task_name, TASK_NAME)
   labels, score_range = _labels_from(reader)
   known = scoring.CLASSIFICATION_METRICS if labels else scoring.REGRESSION_METRICS
   names = reader.take(
@@ -209,7 +215,7 @@ def _splits_from(task_reader, set_type, columns, header, where, display):
   several = set_type != "train"
   values = task_reader.take(
       set_type,
-      lambda value: value is None or _is_text(value) or
+      lambda value: value is None or is_text(value) or
       isinstance(value, dict) or (several and isinstance(value, list)),
       "a file name, an object%s" % (", or a list of them" if several else ""),
       default=None)
@@ -219,7 +225,7 @@ def _splits_from(task_reader, set_type, columns, header, where, display):
   for value in values if isinstance(values, list) else [values]:
     if isinstance(value, str):
       value = {"file": value}
-    split = _split_from(_Reader(value, where, '"%s"' % set_type), set_type,
+    split = _split_from(Reader(value, where, '"%s"' % set_type), set_type,
                         columns, header, where, display)
     if split.suffix in [other.suffix for other in splits]:
       task_reader.fail('has two files under "%s" with the suffix "%s"; give '
@@ -230,12 +236,12 @@ def _splits_from(task_reader, set_type, columns, header, where, display):
 
 def _split_from(reader, set_type, columns, header, where, display):
   """One Split; columns and header are those of the task, None if not given."""
-  filename = reader.take("file", _is_text, "a file name")
+  filename = reader.take("file", is_text, "a file name")
   if columns is None or "columns" in reader:
     columns = reader.take("columns", lambda value: True,
                           "an object with text_a, text_b, label")
   columns = _columns_from(
-      _Reader(columns, where, '"columns" of "%s"' % set_type), set_type)
+      Reader(columns, where, '"columns" of "%s"' % set_type), set_type)
   if filename.endswith(".jsonl") and not columns.are_named:
     reader.fail("has the .jsonl file %s and counts its columns; give their "
                 "names" % errors.shown(filename))

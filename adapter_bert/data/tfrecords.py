@@ -386,7 +386,9 @@ class _Shard(object):
     index, first_part, label = self.headers.T
     if not np.array_equal(index, first + np.arange(len(index))):
       return "its examples are not numbered from %d on" % first
-    if np.any(first_part < 1) or np.any(first_part > self.tokens):
+    # Plain text has no source.
+    least = 0 if source.truncation_flags else 1
+    if np.any(first_part < least) or np.any(first_part > self.tokens):
       return "a first part has more tokens than its example, or none"
     if self.smallest_id < 0 or self.largest_id >= source.vocab_size:
       return "a token's id is not below %d" % source.vocab_size
