@@ -8,6 +8,7 @@ skipped where they are not set:
   ADAPTER_BERT_GOLDEN  further outputs of the reference
   BERT_BASE_DIR        BERT weights as a Google checkpoint
   GLUE_DIR             the GLUE tasks' .tsv files
+  G2P_BART_DIR         two BARTs that pronounce words, and such words
 
 ADAPTER_BERT_SEQUENCE_GOLDEN, if it is set, is read in place of
 testdata/sequence_models: the same models and outputs in other sizes.

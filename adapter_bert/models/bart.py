@@ -12,6 +12,7 @@ import collections
 
 import tensorflow.compat.v1 as tf
 
+from adapter_bert.base import errors
 from adapter_bert.models import config as config_lib
 from adapter_bert.models import encoder_decoder
 import modeling
@@ -133,7 +134,7 @@ class BartModel(encoder_decoder.EncoderDecoder):
             "initializer_range": self._config.init_std,
             "scale": None, "use_bias": True}
 
-  def _embed(self, ids, positions):
+  def _embed(self, ids, positions, shift):
     """Words and positions, normalised."""
     config = self._config
     words = tf.gather(self.embedding_table, ids)
@@ -144,21 +145,28 @@ class BartModel(encoder_decoder.EncoderDecoder):
           "position_embeddings",
           [config.max_position_embeddings + _POSITION_OFFSET, config.d_model],
           tf.float32, modeling.create_initializer(config.init_std))
-      with tf.control_dependencies(self._checks(positions)):
-        places = tf.gather(table, positions + _POSITION_OFFSET)
+      with tf.control_dependencies(self._checks(positions, shift)):
+        places = tf.gather(table, positions + (_POSITION_OFFSET + shift))
       words += tf.cast(places, words.dtype)
       x = modeling.layer_norm(words, epsilon=_EPSILON, ops=self._ops)
     return self._ops.dropout(x, config.dropout)
 
-  def _checks(self, positions):
+  def _checks(self, positions, shift):
     """Operations that fail for a position that the table does not have.
 
     Not every device's tf.gather does.
+
+    Raises: errors.InputError for a number of positions that is known already.
     """
+    most = self._config.max_position_embeddings
+    count = positions.shape[0]
+    if count is not None and count + shift > most:
+      raise errors.InputError(
+          "%d positions (%d of the prefix) are more than "
+          "max_position_embeddings (%d)" % (count + shift, shift, most))
     return [tf.debugging.assert_less(
-        positions, self._config.max_position_embeddings,
-        message="the sequence is longer than max_position_embeddings (%d)" %
-        self._config.max_position_embeddings)]
+        positions + shift, most, message="the sequence is longer than "
+        "max_position_embeddings (%d)" % most)]
 
   def _position_bias(self, positions, key_positions, is_causal):
     return None

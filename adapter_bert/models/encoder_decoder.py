@@ -165,12 +165,13 @@ class EncoderDecoder(object):
     """dict: arguments of modeling.attention_layer, the same in every layer."""
     raise NotImplementedError
 
-  def _embed(self, ids, positions):
+  def _embed(self, ids, positions, shift):
     """What goes into the first layer of the stack whose scope is open.
 
     Args:
       ids: int32 [B, F].
-      positions: int32 [F], or [1] for all.
+      positions: int32 [F], or [1] for all, without a prefix's.
+      shift: int, the positions that the prefix has taken.
 
     Returns: float [B, F, D].
     """
@@ -237,7 +238,7 @@ class EncoderDecoder(object):
         position_bias=self._position_bias(
             positions, _with_prefix(prefixes, positions), is_causal=False),
         tokens=modeling.TokenRows(mask) if self._skip_padding else None)
-    x = _rows(self._embed(ids, positions), view)
+    x = _rows(self._embed(ids, positions, 0), view)
     for layer in range(stack.layers):
       with self._layer(layer) as adapter:
         x, _ = self._self_attention(x, stack, view, prefixes[layer], None,
@@ -295,7 +296,7 @@ class EncoderDecoder(object):
     Returns: (list of float [B, F, D] as all_decoder_layers, the new caches).
     """
     stack = self._stack("decoder")
-    x = self._embed(ids, positions + self._first_position(
+    x = self._embed(ids, positions, self._first_position(
         modeling.prefix_length(self._self_prefixes)))
     outputs, new_caches = [x], []
     x = _rows(x, view)

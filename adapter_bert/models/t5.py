@@ -141,7 +141,7 @@ class T5Model(encoder_decoder.EncoderDecoder):
             "initializer_range": config.initializer_factor * initial,
             "scale": 1.0, "use_bias": False}
 
-  def _embed(self, ids, positions):
+  def _embed(self, ids, positions, shift):
     return self._ops.dropout(tf.gather(self.embedding_table, ids),
                              self._config.dropout_rate)
 
