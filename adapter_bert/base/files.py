@@ -46,7 +46,12 @@ def _gfile():
 
 
 def open_binary(path, mode="rb"):
-  """Opens a file of bytes; see `failures` for what that can raise."""
+  """Opens a file of bytes; see `failures` for what that can raise.
+
+  Raises: errors.InputError too, for a device or a pipe to be read.
+  """
+  if mode == "rb":
+    check_regular(path)
   if has_scheme(path):
     return _gfile().GFile(path, mode)
   return open(path, mode)  # pylint: disable=unspecified-encoding
@@ -279,9 +284,8 @@ def read_json(path, shape=None, missing_ok=False, any_size=False):
   Raises: errors.InputError, in one line, for a file that cannot be read, is not
     JSON, or has another shape.
   """
-  check_regular(path)
   try:
-    with open_binary(path, "rb") as source:
+    with open_binary(path) as source:
       data = source.read(MOST_JSON_BYTES + 1)
   except failures() as error:
     reason = reason_of(error)

@@ -258,25 +258,13 @@ def load_config(name=None, config_file=None, changes=None):
     raise errors.InputError(
         "--config=%s is unknown; known are %s (for any other model, give "
         "--bert_config_file)" % (name, ", ".join(CONFIGS)))
-  try:
-    if config_file is None:
-      config = modeling.BertConfig.from_dict(CONFIGS[name])
-    elif not tf.io.gfile.exists(config_file):
-      raise errors.InputError("--bert_config_file=%s is not there" %
-                              config_file)
-    elif tf.io.gfile.isdir(config_file):
-      raise errors.InputError("--bert_config_file=%s is a directory; give the "
-                              "bert_config.json in it" % config_file)
-    else:
-      config = bert_config.read(config_file)
-    return modeling.BertConfig.from_dict(dict(config.to_dict(),
-                                              **(changes or {})))
-  except errors.InputError:
-    raise
-  except (ValueError, tf.errors.OpError) as error:
-    raise errors.InputError(
-        str(error) if config_file is None or config_file in str(error)
-        else "%s: %s" % (config_file, error))
+  if config_file is not None:
+    return bert_config.read(config_file, **(changes or {}))
+  with errors.reported():
+    config = modeling.BertConfig.from_dict(dict(CONFIGS[name],
+                                                **(changes or {})))
+    config.validate()
+  return config
 
 
 def prefix_stored(config, length):

@@ -196,3 +196,16 @@ def test_prefixes_by_hand(name, length, hidden_size, trained, stored):
   config = parameters.load_config(name)
   assert parameters.prefix_trained(config, length, hidden_size) == trained
   assert parameters.prefix_stored(config, length) == stored
+
+
+@pytest.mark.parametrize("hidden_size", [None, 6])
+def test_prefixes_are_counted_as_they_are_built(hidden_size):
+  config = tiny_config()
+  with tf.Graph().as_default() as graph:
+    modeling.prefix_encoder(config.num_hidden_layers,
+                            config.num_attention_heads,
+                            config.hidden_size // config.num_attention_heads,
+                            prefix_length=5, hidden_size=hidden_size)
+    built = sum(v.shape.num_elements()
+                for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES))
+  assert parameters.prefix_trained(config, 5, hidden_size) == built

@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import settings
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.checkpoints import bert_config as bert_config_lib
 from adapter_bert.data import features
 from adapter_bert.data import task_specs
@@ -74,6 +75,7 @@ def load_tokenizer(vocab_file, do_lower_case, init_checkpoint, bert_config,
 
   Raises: InputError.
   """
+  files.check_regular(vocab_file, "--vocab_file")
   with errors.reported():
     tokenization.validate_case_matches_checkpoint(do_lower_case,
                                                   init_checkpoint)
