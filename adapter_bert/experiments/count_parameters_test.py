@@ -300,7 +300,8 @@ def test_the_formats_hold_the_same_rows(tiny_file):
     (["--format=html"], "--format=html is unknown; known are text, markdown"),
     (["--config=bert-huge"], "--config=bert-huge is unknown; known are "
      "bert-base, bert-large"),
-    (["--bert_config_file=no/such.json"], "no/such.json: cannot be read: No such file"),
+    (["--bert_config_file=no/such.json"],
+     "no/such.json: cannot be read: No such file"),
     (["--adapter_sizes=8,x"], "--adapter_sizes=8,x: 'x' is not a whole number "
      "from 1"),
     (["--adapter_sizes=0"], "'0' is not a whole number from 1"),
