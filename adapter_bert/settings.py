@@ -19,6 +19,7 @@ from adapter_bert.base.flags import Setting
 from adapter_bert.data import tasks
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.tuning import Tuning
+from adapter_bert.training import prefix_start
 from adapter_bert.training import specs
 
 # program -> (its command, the flags without which it does not start).
@@ -147,6 +148,22 @@ RUN = (
     Setting("adapter_layers", str, None,
             "The layers that get adapters, as in 6-11 or 0,2,4-5; default: "
             "all.", check=layers_of, recorded="run"),
+    Setting("prefix_length", int, 20,
+            "With prefixes: how many keys and values each layer gets.", least=1,
+            recorded="run"),
+    Setting("prefix_hidden_size", int, 0,
+            "The width of the MLP that makes the prefixes in training; 0: they "
+            "are trained themselves.", least=0, recorded="run"),
+    Setting("prefix_positions", str, "after",
+            "Where tokens stand: after the prefix, or unshifted, from 0 on.",
+            allowed=("after", "unshifted"), recorded="run"),
+    Setting("prefix_init", str, "random",
+            "What prefixes start from; words: from the keys and values of the "
+            "first tokens of the training examples.",
+            allowed=tuple(prefix_start.KINDS), recorded="schedule"),
+    Setting("prefix_dropout", float, 0.0,
+            "The probability of dropping an element of the prefixes in "
+            "training.", least=0, most=0.99, recorded="schedule"),
     Setting("bucket_window", int, 0,
             "Sort so many batches' examples by length, to pad less; 0: off.",
             least=0, recorded="schedule"),

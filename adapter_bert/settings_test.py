@@ -34,11 +34,13 @@ def test_what_the_table_says_of_a_run():
   """Written out once more: a slip in the table changes what runs do."""
   assert settings.recorded("run") == [
       "do_lower_case", "tune", "top_n_layers", "adapter_size",
-      "adapter_layers", "init_shared_from"]
+      "adapter_layers", "prefix_length", "prefix_hidden_size",
+          "prefix_positions", "init_shared_from"]
   assert set(settings.recorded("schedule")) == {
       "learning_rate", "train_batch_size", "num_train_epochs",
       "warmup_proportion", "seed", "max_seq_length", "bucket_window",
-      "compile_chains", "precision", "adapter_init_scale"}
+      "compile_chains", "precision", "adapter_init_scale", "prefix_init",
+      "prefix_dropout"}
   assert {s.name for s in settings.RUN if s.agreed is None} == {
       "data_dir", "bert_config_file", "vocab_file", "output_dir", "task_spec",
       "task_files_anywhere",

@@ -66,6 +66,7 @@ def predictor(model, records, weights, batch_size=32, group=None, seed=0,
   Yields: function of feed_dict (dict of placeholder to value, or None) to
     Predictions of every example; to None in a process that is not the chief.
   """
+  model = model.stored_in(weights.shapes)
   group = group or distribution.one_device()
   strategy = group.local  # Each process predicts its rows, without the others.
   with tf.Graph().as_default(), strategy.scope():
@@ -137,6 +138,7 @@ def export(model, weights, prefix, init_shared_from=None):
 
   Raises: InputError if some of them are not there.
   """
+  model = model.stored_in(weights.shapes)
   with tf.Graph().as_default():
     model.build(False, model.empty_batch())
     found = checkpoints.match(graphs.model_variables(), weights, model.config,

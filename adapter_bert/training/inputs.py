@@ -58,9 +58,13 @@ def read(config):
       adapter_layers=_layer_list(config.adapter_layers,
                                  bert_config.num_hidden_layers),
       tune=config.tune, top_n_layers=config.top_n_layers,
-      precision=config.precision)
+      prefix_length=config.prefix_length,
+      prefix_hidden_size=config.prefix_hidden_size,
+      prefix_positions=config.prefix_positions, prefix_init=config.prefix_init,
+      prefix_dropout_prob=config.prefix_dropout, precision=config.precision)
   with errors.reported():
     _check_tuning(model)
+    _check_prefix(config, model)
   return Inputs(task, tokenizer, model, _record(config, task, model))
 
 
@@ -133,6 +137,31 @@ def _check_tuning(model):
   if model.tune == "top_n" and model.bert_config.share_parameter_across_layers:
     raise ValueError("tune=top_n needs layers of their own, and the model's "
                      "layers share their weights")
+
+
+def _check_prefix(config, model):
+  """Raises ValueError for settings of prefixes that do not fit."""
+  if not model.tuning.uses_prefixes:
+    for name in ("prefix_length", "prefix_hidden_size", "prefix_positions",
+                 "prefix_init", "prefix_dropout"):
+      if getattr(config, name) != settings.named(name).plain_default:
+        raise ValueError("%s is %s, but the tuning method is %s, which has no "
+                         "prefixes" % (name, getattr(config, name), model.tune))
+    return
+  if config.prefix_init == "words" and config.prefix_hidden_size:
+    raise ValueError(
+        "prefix_init=words starts from keys and values, and with "
+        "prefix_hidden_size=%d an MLP makes these; give one of the two" %
+        config.prefix_hidden_size)
+  if config.prefix_init == "words" and not config.init_checkpoint:
+    raise ValueError("prefix_init=words needs a pre-trained model; give "
+                     "init_checkpoint")
+  if config.max_seq_length > model.max_length:
+    raise ValueError(
+        "prefix_length %d and max_seq_length %d are more positions than the "
+        "model's %d; give less of one, or prefix_positions=unshifted" %
+        (config.prefix_length, config.max_seq_length,
+         model.bert_config.max_position_embeddings))
 
 
 def check_actions(config, task):

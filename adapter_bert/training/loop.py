@@ -158,10 +158,11 @@ def train(model, spec, records, weights, output_dir, group=None,
   if latest:
     logging.info("going on from %s, step %d of %d", latest, start_step,
                  spec.num_train_steps)
+  initial = {} if latest else model.initial_values(records, weights)
   with tf.Graph().as_default(), group.strategy.scope():
     dataset = _train_dataset(model, spec, records, group, start_step)
     graph = train_graph(model, spec, dataset, group.strategy)
-    start = _start(graph, weights, model.config, spec, init_shared_from)
+    start = _start(graph, weights, model.config, spec, init_shared_from, initial)
     if latest:
       _check_resumable(latest, start.saved)
     tf.get_default_graph().finalize()
@@ -397,7 +398,7 @@ class _Start(object):
     graphs.run_and_load(session, self.local, self.load_frozen, weights)
 
 
-def _start(graph, weights, config, spec, init_shared_from):
+def _start(graph, weights, config, spec, init_shared_from, initial):
   """Who initialises what, and what is saved: _Start."""
   trained = set(v.name for v in graph.trained)
   frozen = [v for v in graph.variables if v.name not in trained]
@@ -416,6 +417,9 @@ def _start(graph, weights, config, spec, init_shared_from):
     load_frozen = checkpoints.load_ops(frozen, found, weights)
     names = set(v.name for v in frozen)
     saved = [v for v in saved if v.name not in names]
+  load_trained = load_trained + [
+      v.assign(initial[v.op.name]) for v in graph.trained
+      if v.op.name in initial]
   return _Start(
       init=tf.global_variables_initializer(), load_trained=load_trained,
       local=tf.group(tf.local_variables_initializer(), tf.tables_initializer(),

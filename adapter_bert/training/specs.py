@@ -21,9 +21,11 @@ import tensorflow.compat.v1 as tf
 from adapter_bert import names
 from adapter_bert.base import errors
 from adapter_bert.checkpoints import bert_config as bert_config_lib
+from adapter_bert.checkpoints import prefixes
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.data import datasets
 from adapter_bert.data import task_specs
+from adapter_bert.training import prefix_start
 from adapter_bert.tuning import Tuning
 import modeling
 
@@ -106,6 +108,25 @@ class ModelSpec(object):
     """A small batch of constants, on which `build` makes every variable."""
     raise NotImplementedError
 
+  def stored_in(self, variables):
+    """The spec of the model that a checkpoint holds; mostly this one.
+
+    Args:
+      variables: container of the names of the checkpoint's variables.
+    """
+    del variables
+    return self
+
+  def initial_values(self, records, weights):
+    """{variable: array}: what training starts from, where no initializer says.
+
+    Args:
+      records: the examples that it is trained on.
+      weights: checkpoints.Weights of the pre-trained model, or None.
+    """
+    del records, weights
+    return {}
+
 
 # ------------------------------------------------------- a classifier on BERT
 
@@ -129,6 +150,10 @@ class ClassifierSpec(ModelSpec):
   head_dropout_prob: float, dropout before the head while training.
   fresh_pooler: bool; the pooler is new, and of the head: trained with it and
     saved with it.
+  prefix_length: int, P; prefix_hidden_size: int, of the MLP that makes the
+    prefix while it is trained, 0 for none; prefix_positions, prefix_dropout_prob:
+    see modeling.BertModel and modeling.prefix_encoder.
+  prefix_init: a key of prefix_start.KINDS.
   """
   bert_config: modeling.BertConfig
   num_labels: int
@@ -142,6 +167,11 @@ class ClassifierSpec(ModelSpec):
   precision: str = "float32"
   head_dropout_prob: float = modeling.HEAD_DROPOUT
   fresh_pooler: bool = False
+  prefix_length: int = 20
+  prefix_hidden_size: int = 0
+  prefix_positions: str = "after"
+  prefix_dropout_prob: float = 0.0
+  prefix_init: str = "random"
 
   @property
   def config(self):
@@ -160,6 +190,27 @@ class ClassifierSpec(ModelSpec):
         modeling.feedforward_adapter, hidden_size=self.adapter_size,
         init_scale=self.adapter_init_scale, ops=ops)
 
+  def get_prefix_fn(self, is_training, ops=None):
+    """The prefix to build, or None where the method has none."""
+    if not self.tuning.uses_prefixes:
+      return None
+    return functools.partial(
+        modeling.prefix_encoder, prefix_length=self.prefix_length,
+        hidden_size=self.prefix_hidden_size or None,
+        dropout_prob=self.prefix_dropout_prob if is_training else 0.0, ops=ops)
+
+  def stored_in(self, variables):
+    """See ModelSpec: task checkpoints have the prefix without its MLP."""
+    if not self.prefix_hidden_size or prefixes.has_mlp(variables):
+      return self
+    return dataclasses.replace(self, prefix_hidden_size=0)
+
+  def initial_values(self, records, weights):
+    """See ModelSpec."""
+    if not self.tuning.uses_prefixes:
+      return {}
+    return prefix_start.KINDS[self.prefix_init](self, records, weights)
+
   def build(self, is_training, batch, ops=None):
     """See ModelSpec; the batch is one of datasets.py's."""
     getter = self.tuning.variable_getter(PRECISIONS[self.precision], ops)
@@ -175,7 +226,8 @@ class ClassifierSpec(ModelSpec):
           adapter_layers=self.adapter_layers,
           is_regression=self.is_regression,
           head_dropout_prob=self.head_dropout_prob, skip_padding=is_training,
-          ops=ops)
+          prefix_fn=self.get_prefix_fn(is_training, ops),
+          prefix_positions=self.prefix_positions, ops=ops)
     return Outputs(losses, {"outputs": probabilities,
                             "labels": batch["label_ids"]})
 
@@ -186,12 +238,19 @@ class ClassifierSpec(ModelSpec):
 
   def eval_dataset(self, records, batch_size, **options):
     """See ModelSpec; `records` is an tfrecords.RecordSet."""
-    return datasets.eval_dataset(records, batch_size,
-                                       self._longest(records), **options)
+    return datasets.eval_dataset(
+        records, batch_size, self._longest(records), **options)
 
   def _longest(self, records):
     """The max_seq_length of a RecordSet's batches."""
-    return min(records.max_length, self.bert_config.max_position_embeddings)
+    return min(records.max_length, self.max_length)
+
+  @property
+  def max_length(self):
+    """int: the longest sequence that the model takes."""
+    after = self.tuning.uses_prefixes and self.prefix_positions == "after"
+    return (self.bert_config.max_position_embeddings -
+            (self.prefix_length if after else 0))
 
   def empty_batch(self):
     """See ModelSpec."""
@@ -217,7 +276,7 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
                  adapter_fn="feedforward_adapter", adapter_layers=None,
                  is_regression=False,
                  head_dropout_prob=modeling.HEAD_DROPOUT, skip_padding=False,
-                 *, ops=None):
+                 *, prefix_fn=None, prefix_positions="after", ops=None):
   """BERT with a head, and its loss.
 
   Args:
@@ -227,7 +286,8 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
     labels: int32 [B]; float32 [B] for a regression.
     num_labels: int.
     use_one_hot_embeddings: bool, see modeling.BertModel.
-    adapter_fn, adapter_layers, skip_padding: see modeling.BertModel.
+    adapter_fn, adapter_layers, skip_padding, prefix_fn, prefix_positions: see
+      modeling.BertModel.
     is_regression: bool; squared error in the place of cross-entropy.
     head_dropout_prob: float, the probability of dropping before the head.
     ops: see modeling.BertModel.
@@ -246,6 +306,8 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
       adapter_fn=adapter_fn,
       adapter_layers=adapter_layers,
       skip_padding=skip_padding,
+      prefix_fn=prefix_fn,
+      prefix_positions=prefix_positions,
       ops=ops)
   logits = modeling.classifier_head(model.get_pooled_output(), num_labels,
                                     is_training, head_dropout_prob, ops=ops)
@@ -263,9 +325,13 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
 # ------------------------------------------------------ a classifier's run.json
 
 
+# Runs without a prefix have None for them, or had not heard of prefixes yet.
+_PREFIX_KEYS = ("prefix_length", "prefix_hidden_size", "prefix_positions")
+
+
 def describe_model(model):
   """What run.json records of a ClassifierSpec; `model_from_record` reads it."""
-  config = model.bert_config
+  config, with_prefix = model.bert_config, model.tuning.uses_prefixes
   defaults = {key: getattr(config, key) for key in (
       "embedding_size", "share_parameter_across_layers", "layers_per_group",
       "share_adapters", "ln_type")}
@@ -278,6 +344,8 @@ def describe_model(model):
       "tune": model.tune,
       "top_n_layers": model.top_n_layers,
       "fresh_pooler": model.fresh_pooler,
+      **{key: getattr(model, key) if with_prefix else None
+         for key in _PREFIX_KEYS},
   }
 
 
@@ -308,6 +376,8 @@ def model_from_record(record, where, precision=None):
         adapter_layers=record["adapter_layers"], tune=record["tune"],
         top_n_layers=record["top_n_layers"],
         fresh_pooler=record.get("fresh_pooler", False),
+        **{key: record[key] for key in _PREFIX_KEYS
+           if record.get(key) is not None},
         precision=precision or record["schedule"]["precision"])
     uses_adapters = model.tuning.uses_adapters
     num_labels = record["num_labels"]
