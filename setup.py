@@ -34,6 +34,11 @@ EXTRAS = {
     # Reads Hugging Face's weights. Up to 0.4.4 its numpy reader does not know
     # bfloat16.
     "hf": ["safetensors>=0.4.5"],
+    # Read the tokenizers of sequence models: tokenizer.json and the like, and
+    # T5's spiece.model.
+    "text": ["tokenizers>=0.15", "sentencepiece>=0.2"],
+    # BLEU and chrF, and ROUGE, of generated text.
+    "metrics": ["sacrebleu>=2.0", "rouge-score>=0.1.2"],
     # Draws the figures that some programs offer.
     "plot": ["matplotlib"],
     # Runs the tests; xdist, two files at a time: half the wait for test.sh.

@@ -14,7 +14,7 @@ import setup
 ROOT = os.path.dirname(os.path.abspath(setup.__file__))
 
 # Where the name on the Python Package Index is not the name of the import.
-IMPORT_NAMES = {"absl-py": "absl"}
+IMPORT_NAMES = {"absl-py": "absl", "rouge-score": "rouge_score"}
 
 
 def installed_files():

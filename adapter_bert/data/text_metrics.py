@@ -5,8 +5,6 @@ str. BLEU and chrF are sacrebleu's, ROUGE is rouge-score's; both are imported
 when they are needed (pip install adapter-bert[metrics]).
 """
 
-import importlib
-
 from adapter_bert.base import errors
 
 
@@ -98,27 +96,30 @@ def _sacrebleu(name, references, predictions):
   # None where a row has no more.
   columns = [[group[i] if i < len(group) else None for group in references]
              for i in range(most)]
-  return float(getattr(_library("sacrebleu"), name)(predictions, columns).score)
+  try:
+    import sacrebleu  # pylint: disable=import-outside-toplevel
+  except ImportError as error:
+    raise _missing("sacrebleu") from error
+  return float(getattr(sacrebleu, name)(predictions, columns).score)
 
 
 def _rouge(name, references, predictions):
   _check(references, predictions)
-  scorer = _library("rouge_score.rouge_scorer").RougeScorer([name],
-                                                            use_stemmer=True)
+  try:
+    from rouge_score import rouge_scorer  # pylint: disable=import-outside-toplevel
+  except ImportError as error:
+    raise _missing("rouge-score") from error
+  scorer = rouge_scorer.RougeScorer([name], use_stemmer=True)
   best = [max(scorer.score(reference, prediction)[name].fmeasure
               for reference in group)
           for group, prediction in zip(references, predictions)]
   return float(sum(best) / len(best))
 
 
-def _library(name):
-  try:
-    return importlib.import_module(name)
-  except ImportError as error:
-    raise errors.InputError(
-        "this metric needs the package %s, which is not installed: pip install "
-        "'adapter-bert[metrics]'" % name.split(".")[0].replace("_", "-")
-    ) from error
+def _missing(package):
+  return errors.InputError(
+      "this metric needs the package %s, which is not installed: pip install "
+      "'adapter-bert[metrics]'" % package)
 
 
 def _check(references, predictions):

@@ -10,7 +10,6 @@ decode(ids) -> text without special tokens, vocab_size, describe().
 """
 
 import hashlib
-import importlib
 import os
 
 from adapter_bert.base import errors
@@ -138,12 +137,17 @@ def check_fits(tokenizer, vocab_size, where, model):
 
 
 def _library(name, path):
+  """The library `tokenizers` or `sentencepiece`."""
   try:
-    return importlib.import_module(name)
+    if name == "tokenizers":
+      import tokenizers as library  # pylint: disable=import-outside-toplevel
+    else:
+      import sentencepiece as library  # pylint: disable=import-outside-toplevel
   except ImportError as error:
     raise errors.InputError(
         "%s is read with the package %s, which is not installed: pip install "
         "'adapter-bert[text]'" % (path, name)) from error
+  return library
 
 
 def _byte_level(library, vocab_path, merges_path):
