@@ -114,7 +114,7 @@ def log_trained(tuning, trained, variables):
       names -= set(v.name for v in members)
   rest = [v for v in trained if v.name in names]
   if rest:
-    logging.info("  %-10s %10d parameters in %d variables", "other BERT",
+    logging.info("  %-10s %10d parameters in %d variables", "others",
                  count(rest), len(rest))
 
 
@@ -406,7 +406,7 @@ def _start(graph, weights, config, spec, init_shared_from, initial):
   load_trained, load_frozen = [], []
   if weights is None:
     logging.warning(
-        "NO init_checkpoint: BERT itself starts from random weights%s. Give "
+        "NO init_checkpoint: the model itself starts from random weights%s. Give "
         "--init_checkpoint unless this is a test.",
         ", and they stay so, because they are frozen" if frozen else "")
   else:
