@@ -25,10 +25,11 @@ import run_classifier
 from adapter_bert import settings
 from adapter_bert.experiments import jobs
 from adapter_bert import test_util
+from adapter_bert.training import evaluation
+from adapter_bert.training import graphs
 from adapter_bert.training import inputs as inputs_lib
-from adapter_bert.training import loop as training
 
-training.enable_graph_mode()
+graphs.enable_graph_mode()
 
 WORDS = ("[PAD] [UNK] [CLS] [SEP] the a cat dog sat ran good bad fine poor is "
          "not very on mat . , and it was he she they we").split()
@@ -174,11 +175,11 @@ def test_predictions_are_rows_in_order_and_a_submission(files, mrpc):
   assert submission[0] == "index\tprediction"
   assert submission[1:] == ["%d\t%d" % (i, p)
                             for i, p in enumerate(rows.argmax(1))]
-  # They are what training.predict computes.
+  # They are what evaluation.predict computes.
   inputs = inputs_lib.read(settings.RunConfig(
       **files.settings("MRPC", mrpc, do_predict=True)))
   split, = inputs.task.test
-  outputs = training.predict(
+  outputs = evaluation.predict(
       inputs.model, tfrecords.prepare(
           inputs.task, split, files.path("MRPC"), inputs.tokenizer, 24, mrpc),
       checkpoints.Weights.open(mrpc)).outputs

@@ -54,7 +54,8 @@ from adapter_bert.data import tasks
 import modeling
 from adapter_bert import settings
 from adapter_bert.training import inputs as inputs_lib
-from adapter_bert.training import loop as training
+from adapter_bert.training import graphs
+from adapter_bert.training import specs
 
 FLAGS = flags.FLAGS
 
@@ -88,7 +89,7 @@ class TaskCheckpoint(object):
   prefix: str
   record: dict
   task: tasks.Task
-  model: training.ModelSpec
+  model: specs.ClassifierSpec
 
 
 def read_checkpoints(paths, precision):
@@ -96,7 +97,7 @@ def read_checkpoints(paths, precision):
 
   Args:
     paths: list of str, what checkpoints.find takes.
-    precision: a key of training.PRECISIONS.
+    precision: a key of specs.PRECISIONS.
 
   Raises: InputError naming the checkpoint that cannot be used.
   """
@@ -107,7 +108,7 @@ def read_checkpoints(paths, precision):
                               "directories with a comma between them")
     prefix = checkpoints.find(path)
     record = run_record.read(os.path.dirname(prefix))
-    task, model = training.model_from_record(record, prefix, precision)
+    task, model = specs.model_from_record(record, prefix, precision)
     _check_record(record, prefix)
     same = sum(other.task.display_name == task.display_name for other in found)
     name = task.display_name + ("#%d" % (same + 1) if same else "")
@@ -238,7 +239,7 @@ class SharedModel(object):
         for number, place in enumerate(places):
           self._runs[place] = built.probabilities, number
           self.own_bytes[place] = _bytes(built.own.values()) // len(group)
-      self._session = tf.Session(graph=graph, config=training.session_config())
+      self._session = tf.Session(graph=graph, config=graphs.session_config())
     self.shared = list(shared.values())
     self._load(load, base)
 
@@ -267,7 +268,7 @@ def _alike(tasks):
   """scope -> the places of the tasks whose models differ in values only."""
   groups = {}
   for place, task in enumerate(tasks):
-    model = dict(training.describe_model(task.model), bert_config=None,
+    model = dict(specs.describe_model(task.model), bert_config=None,
                  is_regression=task.model.is_regression)
     groups.setdefault(json.dumps(model, sort_keys=True), []).append(place)
   return {"tasks_%d" % number: places
@@ -320,8 +321,8 @@ def _build(scope, group, batch, number):
   labels = tf.cast(batch["label_ids"],
                    tf.float32 if model.is_regression else tf.int32)
   with tf.variable_scope(scope, custom_getter=own_or_shared):
-    _, _, _, built.probabilities = training.build(
-        model, False, dict(batch, label_ids=labels))
+    built.probabilities = model.build(
+        False, dict(batch, label_ids=labels)).predictions["outputs"]
   return built
 
 
@@ -673,7 +674,7 @@ def main(argv):
   if FLAGS["verbosity"].using_default_value:
     logging.set_verbosity(logging.INFO)
   tf.logging.set_verbosity(tf.logging.ERROR)
-  training.enable_graph_mode()
+  graphs.enable_graph_mode()
   # Ends quietly when the reader of the output has enough, as `head` does.
   signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   try:
