@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Optional
 
 from adapter_bert import settings as settings_lib
 from adapter_bert.base import errors
@@ -55,6 +56,7 @@ class Options(object):
   bert_config_file: str
   init_checkpoint: str
   glue_dir: str
+  model_dir: Optional[str] = None
   jobs: int = 1
   keep_checkpoints: bool = False
 
@@ -78,7 +80,8 @@ class Options(object):
         dict(own, **run.settings),
         task_name=run["task_name"], do_train=True, do_eval=True,
         data_dir=data_dir or os.path.join(self.glue_dir, run.task.display_name),
-        vocab_file=self.vocab_file, bert_config_file=self.bert_config_file,
+        model_dir=self.model_dir, vocab_file=self.vocab_file,
+        bert_config_file=self.bert_config_file,
         init_checkpoint=self.init_checkpoint, output_dir=self.run_dir(run)))
 
 

@@ -44,6 +44,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import bert_config
+from adapter_bert.checkpoints import model_dir
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.base import errors
 from adapter_bert.base import flags as flags_lib
@@ -166,8 +168,7 @@ def check_config(path, checkpoint):
 
   Only keys that are in the file are compared: the run may have had flags.
   """
-  with errors.reported():
-    config = modeling.BertConfig.from_json_file(path)
+  config = bert_config.read(path)
   recorded = checkpoint.model.bert_config
   key = _differing_key(config, recorded, vars(config))
   if key:
@@ -596,6 +597,9 @@ def set_up(options):
 
   Raises: InputError.
   """
+  _, vocab_file, init_checkpoint = model_dir.files_of(
+      options.model_dir, options.bert_config_file, options.vocab_file,
+      options.init_checkpoint, needs_config=False)
   tasks = read_checkpoints(options.task_checkpoints, options.precision)
   first = tasks[0]
   if options.bert_config_file:
@@ -603,11 +607,12 @@ def set_up(options):
   config = first.model.bert_config
   where = os.path.join(os.path.dirname(first.prefix), run_record.FILE)
   inputs_lib.check_length(options.max_seq_length, config, where)
-  tokenizer = inputs_lib.load_tokenizer(
-      options.vocab_file, first.record["do_lower_case"],
-      options.init_checkpoint, config, where)
-  base = open_base(tasks, options.init_checkpoint, options.force_base)
+  tokenizer = model_dir.load_tokenizer(
+      vocab_file, first.record["do_lower_case"], init_checkpoint, config, where)
+  base = open_base(tasks, init_checkpoint, options.force_base)
   for task in tasks:
+    model_dir.check_tokenizer(task.record.get("tokenizer"), tokenizer,
+                              vocab_file, task.prefix)
     length = task.record.get("schedule", {}).get("max_seq_length")
     if length not in (None, options.max_seq_length):
       logging.warning("%s was trained with max_seq_length=%s, and here it is "
