@@ -286,7 +286,7 @@ def test_results_of_other_weights_are_not_mixed(files, swept, tmp_path):
     (["--tasks=RTE"], "RTE/train.tsv"),
     (["--tasks=AX"], "the task has no train file"),
     (["--tasks=MRPC", "--glue_dir="], "glue_dir is not given"),
-    (["--tasks=MRPC", "--vocab_file="], "vocab_file is not given"),
+    (["--tasks=MRPC", "--vocab_file="], "vocab_file is not given; give it, or"),
     (["--tasks=MRPC", "--tunes=top_n", "--top_n_layers=1,3"],
      "MRPC, top 3 layers"),
     (["--tasks=MRPC", "--set=precision=float16"], "precision is float16"),
