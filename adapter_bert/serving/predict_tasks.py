@@ -44,28 +44,20 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import checkpoints
-from adapter_bert.checkpoints import bert_config
-from adapter_bert.checkpoints import model_dir
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.base import errors
 from adapter_bert.base import flags as flags_lib
 from adapter_bert.data import datasets
 from adapter_bert.data import features
+from adapter_bert.data import lines as lines_lib
 from adapter_bert.data import reading
 from adapter_bert.data import tasks
 import modeling
 from adapter_bert import settings
 from adapter_bert.training import inputs as inputs_lib
-from adapter_bert.training import graphs
-from adapter_bert.training import specs
+from adapter_bert.training import loop as training
 
 FLAGS = flags.FLAGS
-
-# Sorted by length and answered at a time, if so many lines are there.
-CHUNK_LINES = 1024
-_READ_BYTES = 1 << 18
-# So that input without line ends does not fill the memory.
-_MAX_LINE_BYTES = 1 << 20
 
 # Keys of the config that only training looks at.
 _TRAINING_KEYS = ("hidden_dropout_prob", "attention_probs_dropout_prob",
@@ -91,7 +83,7 @@ class TaskCheckpoint(object):
   prefix: str
   record: dict
   task: tasks.Task
-  model: specs.ClassifierSpec
+  model: training.ModelSpec
 
 
 def read_checkpoints(paths, precision):
@@ -99,7 +91,7 @@ def read_checkpoints(paths, precision):
 
   Args:
     paths: list of str, what checkpoints.find takes.
-    precision: a key of specs.PRECISIONS.
+    precision: a key of training.PRECISIONS.
 
   Raises: InputError naming the checkpoint that cannot be used.
   """
@@ -110,7 +102,7 @@ def read_checkpoints(paths, precision):
                               "directories with a comma between them")
     prefix = checkpoints.find(path)
     record = run_record.read(os.path.dirname(prefix))
-    task, model = specs.model_from_record(record, prefix, precision)
+    task, model = training.model_from_record(record, prefix, precision)
     _check_record(record, prefix)
     same = sum(other.task.display_name == task.display_name for other in found)
     name = task.display_name + ("#%d" % (same + 1) if same else "")
@@ -168,7 +160,8 @@ def check_config(path, checkpoint):
 
   Only keys that are in the file are compared: the run may have had flags.
   """
-  config = bert_config.read(path)
+  with errors.reported():
+    config = modeling.BertConfig.from_json_file(path)
   recorded = checkpoint.model.bert_config
   key = _differing_key(config, recorded, vars(config))
   if key:
@@ -240,7 +233,7 @@ class SharedModel(object):
         for number, place in enumerate(places):
           self._runs[place] = built.probabilities, number
           self.own_bytes[place] = _bytes(built.own.values()) // len(group)
-      self._session = tf.Session(graph=graph, config=graphs.session_config())
+      self._session = tf.Session(graph=graph, config=training.session_config())
     self.shared = list(shared.values())
     self._load(load, base)
 
@@ -269,7 +262,7 @@ def _alike(tasks):
   """scope -> the places of the tasks whose models differ in values only."""
   groups = {}
   for place, task in enumerate(tasks):
-    model = dict(specs.describe_model(task.model), bert_config=None,
+    model = dict(training.describe_model(task.model), bert_config=None,
                  is_regression=task.model.is_regression)
     groups.setdefault(json.dumps(model, sort_keys=True), []).append(place)
   return {"tasks_%d" % number: places
@@ -322,8 +315,8 @@ def _build(scope, group, batch, number):
   labels = tf.cast(batch["label_ids"],
                    tf.float32 if model.is_regression else tf.int32)
   with tf.variable_scope(scope, custom_getter=own_or_shared):
-    built.probabilities = model.build(
-        False, dict(batch, label_ids=labels)).predictions["outputs"]
+    _, _, _, built.probabilities = training.build(
+        model, False, dict(batch, label_ids=labels))
   return built
 
 
@@ -390,37 +383,6 @@ def _bytes(variables):
 
 
 # ------------------------------------------------------------------ input
-
-
-def chunks_of(source, where):
-  """Yields what can be read at once: lists of (line number from 1, bytes).
-
-  A slow writer's lines come one by one, a file's CHUNK_LINES at a time. Memory
-  does not grow with the input.
-
-  Args:
-    source: binary file with `read1`.
-    where: str, its name.
-
-  Raises: InputError for a line that does not end.
-  """
-  number, rest = 0, b""
-  while True:
-    with errors.reported():
-      data = source.read1(_READ_BYTES)
-    *lines, rest = (rest + data).split(b"\n")
-    if not data and rest:
-      lines = [rest]
-    numbered = list(enumerate(lines, number + 1))
-    number += len(lines)
-    for start in range(0, len(numbered), CHUNK_LINES):
-      yield numbered[start:start + CHUNK_LINES]
-    if not data:
-      return
-    if len(rest) > _MAX_LINE_BYTES:
-      raise errors.InputError(
-          "%s:%d: has no end after %d bytes; the input is text, a sentence or "
-          "two on a line" % (where, number + 1, len(rest)))
 
 
 def read_example(line, number, where, tasks):
@@ -494,7 +456,7 @@ class Predictor(object):
     """Predicts one chunk.
 
     Args:
-      lines: list of (number, bytes), from chunks_of.
+      lines: list of (number, bytes), from lines.chunks_of.
 
     Returns: (bytes, the answers; None, or the InputError of a bad line, in
       which case the answers are those of the lines before it).
@@ -597,9 +559,6 @@ def set_up(options):
 
   Raises: InputError.
   """
-  _, vocab_file, init_checkpoint = model_dir.files_of(
-      options.model_dir, options.bert_config_file, options.vocab_file,
-      options.init_checkpoint, needs_config=False)
   tasks = read_checkpoints(options.task_checkpoints, options.precision)
   first = tasks[0]
   if options.bert_config_file:
@@ -607,12 +566,11 @@ def set_up(options):
   config = first.model.bert_config
   where = os.path.join(os.path.dirname(first.prefix), run_record.FILE)
   inputs_lib.check_length(options.max_seq_length, config, where)
-  tokenizer = model_dir.load_tokenizer(
-      vocab_file, first.record["do_lower_case"], init_checkpoint, config, where)
-  base = open_base(tasks, init_checkpoint, options.force_base)
+  tokenizer = inputs_lib.load_tokenizer(
+      options.vocab_file, first.record["do_lower_case"],
+      options.init_checkpoint, config, where)
+  base = open_base(tasks, options.init_checkpoint, options.force_base)
   for task in tasks:
-    model_dir.check_tokenizer(task.record.get("tokenizer"), tokenizer,
-                              vocab_file, task.prefix)
     length = task.record.get("schedule", {}).get("max_seq_length")
     if length not in (None, options.max_seq_length):
       logging.warning("%s was trained with max_seq_length=%s, and here it is "
@@ -642,12 +600,13 @@ def run(options, start=None):
     model, tokenizer = set_up(options)
     predictor = Predictor(model, tokenizer, options, where)
     # Opened last: what is wrong with a flag must not cost an older file.
-    output = files.enter_context(_output(options))
+    output = files.enter_context(
+        lines_lib.output_file(options.output, options.input))
     start_seconds = time.monotonic() - start
     logging.info("%s loaded; reading %s", ", ".join(
         task.name for task in model.tasks), where)
     try:
-      for lines in chunks_of(source, where):
+      for lines in lines_lib.chunks_of(source, where):
         answers, failure = predictor.answer(lines)
         with errors.reported():
           output.write(answers)
@@ -658,28 +617,12 @@ def run(options, start=None):
       report(model, predictor.speed, start_seconds)
 
 
-@contextlib.contextmanager
-def _output(options):
-  """The binary file that answers go to."""
-  if options.output is None:
-    yield sys.stdout.buffer
-    return
-  with errors.reported():
-    if (options.input is not None and os.path.exists(options.output) and
-        os.path.samefile(options.input, options.output)):
-      raise errors.InputError("output %s is the input; give another file" %
-                              options.output)
-    output = open(options.output, "wb")
-  with output:
-    yield output
-
-
 def main(argv):
   errors.refuse_arguments(argv)
   if FLAGS["verbosity"].using_default_value:
     logging.set_verbosity(logging.INFO)
   tf.logging.set_verbosity(tf.logging.ERROR)
-  graphs.enable_graph_mode()
+  training.enable_graph_mode()
   # Ends quietly when the reader of the output has enough, as `head` does.
   signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   try:

@@ -23,9 +23,9 @@ from adapter_bert.serving import predict_tasks
 import run_classifier_test
 from adapter_bert import test_util
 import tokenization
-from adapter_bert.training import graphs
+from adapter_bert.training import loop as training
 
-graphs.enable_graph_mode()
+training.enable_graph_mode()
 
 PROGRAM = [sys.executable, "-m", "adapter_bert.serving.predict_tasks"]
 
@@ -300,36 +300,6 @@ def test_a_stream_is_answered_line_by_line(files):
   assert "4 lines in" in log and "lines/s" in log and "s to start" in log
   assert "CoLA: 3 sentences in" in log and "MRPC: 1 pairs in" in log
   assert "MB shared" in log and "Traceback" not in log
-
-
-class Slow(io.BytesIO):
-  """Gives what one write wrote at a time, as a pipe does."""
-
-  def __init__(self, *writes):
-    super().__init__()
-    self._writes = list(writes)
-
-  def read1(self, size=-1):
-    return self._writes.pop(0) if self._writes else b""
-
-
-def test_chunks_are_what_is_there():
-  chunks = list(predict_tasks.chunks_of(
-      Slow(b"a\nb\nc", b"c\n", b"d", b"e"), "x"))
-  assert chunks == [[(1, b"a"), (2, b"b")], [(3, b"cc")], [(4, b"de")]]
-  many = b"".join(b"%d\n" % i for i in range(2500))
-  chunks = list(predict_tasks.chunks_of(io.BufferedReader(io.BytesIO(many)),
-                                        "x"))
-  assert [len(chunk) for chunk in chunks] == [1024, 1024, 452]
-  assert [line for chunk in chunks for line in chunk] == [
-      (i + 1, b"%d" % i) for i in range(2500)]
-
-
-def test_a_line_without_an_end_is_refused():
-  chunks = predict_tasks.chunks_of(Slow(b"a\n", *[b"x" * 10**6] * 9), "file")
-  assert next(chunks) == [(1, b"a")]
-  with pytest.raises(errors.InputError, match="file:2: has no end"):
-    next(chunks)
 
 
 # ---------------------------------------------------------------- bad input

@@ -1,0 +1,69 @@
+"""Lines that a program answers: read as they come, written to a file or stdout.
+"""
+
+import contextlib
+import os
+import sys
+
+from adapter_bert.base import errors
+
+# Answered at a time, if so many lines are there.
+CHUNK_LINES = 1024
+_READ_BYTES = 1 << 18
+# So that input without line ends does not fill the memory.
+_MAX_LINE_BYTES = 1 << 20
+
+
+def chunks_of(source, where, what="text, a sentence or two on a line"):
+  """Yields what can be read at once: lists of (line number from 1, bytes).
+
+  A slow writer's lines come one by one, a file's CHUNK_LINES at a time. Memory
+  does not grow with the input.
+
+  Args:
+    source: binary file with `read1`.
+    where: str, its name.
+    what: str, what the input is, for the message.
+
+  Raises: InputError for a line that does not end.
+  """
+  number, rest = 0, b""
+  while True:
+    with errors.reported():
+      data = source.read1(_READ_BYTES)
+    *lines, rest = (rest + data).split(b"\n")
+    if not data and rest:
+      lines = [rest]
+    numbered = list(enumerate(lines, number + 1))
+    number += len(lines)
+    for start in range(0, len(numbered), CHUNK_LINES):
+      yield numbered[start:start + CHUNK_LINES]
+    if not data:
+      return
+    if len(rest) > _MAX_LINE_BYTES:
+      raise errors.InputError(
+          "%s:%d: has no end after %d bytes; the input is %s" %
+          (where, number + 1, len(rest), what))
+
+
+@contextlib.contextmanager
+def output_file(path, input_path):
+  """The binary file that answers go to.
+
+  Args:
+    path: str; None: stdout.
+    input_path: str, which it must not be; None: stdin.
+
+  Raises: InputError if it is, or cannot be written.
+  """
+  if path is None:
+    yield sys.stdout.buffer
+    return
+  with errors.reported():
+    if (input_path is not None and os.path.exists(path) and
+        os.path.samefile(input_path, path)):
+      raise errors.InputError("output %s is the input; give another file" %
+                              path)
+    output = open(path, "wb")
+  with output:
+    yield output
