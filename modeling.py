@@ -647,14 +647,15 @@ def _heads(tensor, name, activation, shape, initializer_range, tokens, use_bias,
 
 def _written(cached, new, index):
   """`cached` [B, N, T, H] with `new` [B, N, F, H] from position index on."""
-  batch_size, heads, length, size = get_shape_list(cached)
-  count = get_shape_list(new)[2]
-  rows = (tf.range(batch_size * heads)[:, tf.newaxis] * length + index +
-          tf.range(count))  # [B * N, F], as numbers of [B * N * T]
-  written = tf.tensor_scatter_nd_update(
-      tf.reshape(cached, [-1, size]), tf.reshape(rows, [-1, 1]),
-      tf.reshape(tf.cast(new, cached.dtype), [-1, size]))
-  return tf.reshape(written, [batch_size, heads, length, size])
+  shape = get_shape_list(new)
+  # In a loop this op writes into the cache itself; tf.tensor_scatter_nd_update
+  # copies all of it each time.
+  written = tf.raw_ops.TensorStridedSliceUpdate(
+      input=cached, begin=tf.stack([0, 0, index, 0]),
+      end=tf.stack(shape[:2] + [index + shape[2], shape[3]]),
+      strides=[1, 1, 1, 1], value=tf.cast(new, cached.dtype))
+  written.set_shape(cached.shape)
+  return written
 
 
 def _visible(attention_mask, causal, from_seq_length, to_seq_length, cache):
