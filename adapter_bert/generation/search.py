@@ -4,13 +4,6 @@ The model runs over the prompt once and hands over a Start (models/decoding.py);
 then a loop chooses tokens and calls its step, over a cache of keys and values of
 fixed size. BART, GPT-2 and T5 are searched alike.
 
-The K hypotheses of a row stand beside each other on the axis of the positions
-that look, and their keys in one cache: the K keys of generated token number t
-lie behind each other, from slot t * K on. Which of them are a hypothesis's own
-past is said by the attention mask `visible`. So a beam search moves rows of this
-mask when it goes on with other hypotheses, and no key or value; the prompt (or
-the source) is there once for all of them.
-
 Letters in the shapes below:
   B rows of the batch     S length of the prompt   V vocabulary
   K hypotheses of a row   T max_new_tokens         n results of a row
