@@ -25,6 +25,7 @@ CONSOLE_SCRIPTS = [
     "adapter-bert-convert = adapter_bert.checkpoints.convert:entry_point",
     "adapter-bert-count = adapter_bert.experiments.count_parameters:entry_point",
     "adapter-bert-figures = adapter_bert.experiments.figures:entry_point",
+    "adapter-bert-generate = adapter_bert.generation.generate:entry_point",
     "adapter-bert-local = adapter_bert.distributed.launch_local:entry_point",
     "adapter-bert-predict = adapter_bert.serving.predict_tasks:entry_point",
     "adapter-bert-sweep = adapter_bert.experiments.sweep:entry_point",

@@ -16,7 +16,6 @@ import re
 from adapter_bert.base import flags as flags_lib
 from adapter_bert.base.flags import REQUIRED
 from adapter_bert.base.flags import Setting
-from adapter_bert.checkpoints import bert_config
 from adapter_bert.data import tasks
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.tuning import Tuning
@@ -26,9 +25,10 @@ from adapter_bert.training import specs
 # program -> (its command, the flags without which it does not start).
 PROGRAMS = {
     "run_classifier": ("python run_classifier.py", (
-        "data_dir", "output_dir")),
+        "data_dir", "bert_config_file", "vocab_file", "output_dir")),
     "predict_tasks": ("python -m adapter_bert.serving.predict_tasks", (
-        "task_checkpoints",)),
+        "task_checkpoints", "vocab_file")),
+    "generate": ("python -m adapter_bert.generation.generate", ("model_dir",)),
 }
 
 
@@ -68,12 +68,7 @@ RUN = (
     Setting("data_dir", str, REQUIRED, "The directory of the task's .tsv files.",
             reference=True, agreed=None,
             programs=("run_classifier", "figures")),
-    Setting("model_dir", str, None,
-            "The directory of the pre-trained BERT, as Google publishes it or "
-            "Hugging Face saves it; in place of bert_config_file, vocab_file "
-            "and init_checkpoint, which go over what it holds.", agreed=None,
-            swept=False, programs=_ALL_MODELS),
-    Setting("bert_config_file", str, None,
+    Setting("bert_config_file", str, REQUIRED,
             "The bert_config.json of the pre-trained BERT.", reference=True,
             agreed=None, swept=False,
             programs=("run_classifier", "predict_tasks", "sweep")),
@@ -81,7 +76,7 @@ RUN = (
             "The GLUE task: %s. Case does not matter." % ", ".join(
                 task.display_name for task in tasks.TASKS.values()),
             reference=True),
-    Setting("vocab_file", str, None,
+    Setting("vocab_file", str, REQUIRED,
             "The vocabulary that BERT was trained with.", reference=True,
             agreed=None, swept=False, programs=_ALL_MODELS),
     Setting("output_dir", str, REQUIRED,
@@ -96,21 +91,8 @@ RUN = (
     Setting("init_checkpoint", str, None,
             "The pre-trained BERT: a checkpoint's prefix or its directory.",
             reference=True, agreed=None, swept=False, programs=_ALL_MODELS),
-    Setting("hidden_act", str, None,
-            "The activation, in place of the config's: gelu is Google's tanh "
-            "form, gelu_erf the exact one.", allowed=bert_config.HIDDEN_ACTS,
-            swept=False),
-    Setting("head_labels", list, None,
-            "Comma-separated: the labels of the rows of a fine-tuned Hugging "
-            "Face classifier, in their order, where its config has no names.",
-            swept=False),
-    Setting("fresh_pooler", bool, False,
-            "A new pooler in place of the model's, trained and saved with the "
-            "head: for a model without one, or with one that was never "
-            "trained.", recorded="run"),
-    Setting("do_lower_case", bool, None,
-            "Lower-case the text: true for uncased models; default: what the "
-            "tokenizer's files say, or else true.", reference=True,
+    Setting("do_lower_case", bool, True,
+            "Lower-case the text: true for uncased models.", reference=True,
             recorded="run"),
     Setting("max_seq_length", int, 128,
             "Longer inputs are truncated to so many tokens.", least=1,
@@ -149,8 +131,10 @@ RUN = (
             "How many of the newest checkpoints stay.", least=1,
             decides_result=False),
     Setting("seed", int, 0,
-            "Decides initial values, the order of the data and dropout.",
-            least=0, most=2**31 - 1, recorded="schedule"),
+            "Decides initial values, the order of the data, dropout, and what is "
+            "sampled.",
+            least=0, most=2**31 - 1, recorded="schedule",
+            programs=("run_classifier", "generate")),
     Setting("tune", str, "adapters",
             "What is trained: %s, or some of %s joined with +." % (
                 ", ".join(Tuning.METHODS),
@@ -195,7 +179,7 @@ RUN = (
             "multiplies faster where the processor has it." %
             " or ".join(specs.PRECISIONS),
             allowed=tuple(specs.PRECISIONS), recorded="schedule",
-            programs=("run_classifier", "predict_tasks")),
+            programs=("run_classifier", "predict_tasks", "generate")),
     Setting("tokenize_workers", int, 1, "Processes that tokenize.", least=1,
             decides_result=False, agreed=None),
     Setting("share_parameter_across_layers", bool, None,
@@ -217,7 +201,7 @@ RUN = (
     Setting("force_base", bool, False,
             "Take task_checkpoint with another base than it was trained on.",
             swept=False,
-            programs=("run_classifier", "predict_tasks", "figures")),
+            programs=("run_classifier", "predict_tasks", "generate", "figures")),
     Setting("export_full_checkpoint", str, None,
             "Write the whole model to this prefix, for tools that load the "
             "reference's checkpoints.", decides_result=False, agreed="given",
@@ -259,29 +243,77 @@ TPU = tuple(
         ("iterations_per_loop", int, 1000, "Has no effect here.")))
 
 
-def _own(program, *arguments, **keywords):
-  """The row of a setting that a single program has for itself."""
-  return Setting(*arguments, agreed=None, swept=False, programs=(program,),
-                 **keywords)
+def _own(programs, *arguments, **keywords):
+  """The row of a setting that programs have which are no runs."""
+  return Setting(*arguments, agreed=None, swept=False,
+                 programs=tuple(programs.split()), **keywords)
 
 
-PREDICT = (
-    _own("predict_tasks", "task_checkpoints", list, REQUIRED,
+# What programs that answer a file of lines are told.
+ANSWER = (
+    _own("predict_tasks generate", "task_checkpoints", list, REQUIRED,
          "Comma-separated: the directories output_dir/task or output_dir/best "
-         "of runs on one and the same BERT."),
-    _own("predict_tasks", "input", str, None,
-         "Lines of one sentence, or of two with a tab between them; default: "
-         "stdin."),
-    _own("predict_tasks", "output", str, None, "JSON lines; default: stdout.",
-         decides_result=False),
+         "of runs on one and the same model."),
+    _own("predict_tasks generate", "input", str, None,
+         "Sentences or pairs with a tab for predict_tasks, JSON for generate, "
+         "one on a line; default: stdin."),
+    _own("predict_tasks generate", "output", str, None,
+         "JSON lines; default: stdout.", decides_result=False),
     _own("predict_tasks", "header", bool, False,
          "Whether the first line is a header, to be skipped."),
-    _own("predict_tasks", "batch_size", int, 32,
+    _own("predict_tasks generate", "batch_size", int, 32,
          "Lines in a batch; results do not depend on it.", least=1,
          decides_result=False),
 )
 
-ALL = RUN + TPU + PREDICT
+# How text is generated. One that is not given is what the model's
+# generation_config.json says; what that does not say is in the help.
+GENERATE = (
+    _own("generate", "model_dir", str, REQUIRED,
+         "A directory with a GPT-2, BART or T5, as Hugging Face saves it or "
+         "OpenAI published it."),
+    _own("generate", "max_new_tokens", int, None,
+         "The most tokens that are generated; 20.", least=1),
+    _own("generate", "min_new_tokens", int, None,
+         "No end comes before so many tokens; 0.", least=0),
+    _own("generate", "num_beams", int, None,
+         "Hypotheses of a beam search; 1: greedy, the likeliest token each "
+         "time.", least=1),
+    _own("generate", "num_return_sequences", int, None,
+         "Results for a prompt: the best of the beams, or samples; 1.",
+         least=1),
+    _own("generate", "length_penalty", float, None,
+         "A score is the sum of log-probabilities, divided by the length to "
+         "the power of this; 1."),
+    _own("generate", "beam_early_stopping", str, None,
+         "When a beam search is done: true: with num_beams results; false: when "
+         "the best hypothesis, as long as it is, would be none of them; never: "
+         "the same, with the length that it could get; false.",
+         allowed=("true", "false", "never")),
+    _own("generate", "do_sample", bool, None,
+         "Draw tokens at random, by their probability."),
+    _own("generate", "temperature", float, None,
+         "With do_sample: the scores are divided by it; 1.", least=0),
+    _own("generate", "top_k", int, None,
+         "With do_sample: draw among so many likeliest tokens; 0: all.",
+         least=0),
+    _own("generate", "top_p", float, None,
+         "With do_sample: draw among the likeliest tokens that have this "
+         "probability together; the one that crosses it is among them; 1.",
+         least=0, most=1),
+    _own("generate", "repetition_penalty", float, None,
+         "Tokens that are there already get a score that is smaller by this "
+         "factor; 1.", least=0),
+    _own("generate", "no_repeat_ngram_size", int, None,
+         "No so many tokens in a row come twice; 0: they may.", least=0),
+    _own("generate", "forced_bos_token_id", int, None,
+         "The first token that is generated; -1: none is forced.", least=-1),
+    _own("generate", "forced_eos_token_id", int, None,
+         "The last token, where max_new_tokens is reached; -1: none is "
+         "forced.", least=-1),
+)
+
+ALL = RUN + TPU + ANSWER + GENERATE
 
 # Everything that a run is told; one field for each flag of that name.
 RunConfig = flags_lib.config_class("RunConfig", RUN)

@@ -1,0 +1,246 @@
+"""Sequence models in one session that go on from prompts.
+
+Several task checkpoints can stand over one model: what none of them trained is
+in memory once, and each adds what it trained.
+"""
+
+import dataclasses
+import os
+from typing import Any, Dict, List
+
+from absl import logging
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from adapter_bert import names as names_lib
+from adapter_bert.base import errors
+from adapter_bert.checkpoints import record as run_record
+from adapter_bert.checkpoints import sequence_weights
+from adapter_bert.checkpoints import weights as weights_lib
+from adapter_bert.generation import search
+from adapter_bert.models import families
+from adapter_bert.training import sequence_specs
+
+
+@dataclasses.dataclass
+class Task(object):
+  """A model that generates: the base, with what a run trained over it.
+
+  name: str, in the output; no two are equal.
+  where: str, the checkpoint, for messages.
+  spec: sequence_specs.SequenceSpec.
+  weights: dict of variable name -> numpy array, what it trained.
+  """
+  name: str
+  where: str
+  spec: sequence_specs.SequenceSpec
+  weights: Dict[str, Any]
+
+
+@dataclasses.dataclass
+class Result(object):
+  """One thing that was generated.
+
+  ids: list of int, up to the end and with it, without the prompt.
+  score: float, see search.Found.
+  """
+  ids: List[int]
+  score: float
+
+
+def read_tasks(paths, config, base, precision, force_base=False):
+  """The Tasks at some paths; without paths the base alone.
+
+  Args:
+    paths: None, or list of str, what checkpoints.weights.find takes.
+    config: the config of the base.
+    base: mapping of name -> array, the base's weights.
+    precision: a key of training.specs.PRECISIONS.
+    force_base: bool, take checkpoints of another base with a warning.
+
+  Raises: InputError naming the checkpoint that cannot be used.
+  """
+  if not paths:
+    return [Task("", "", sequence_specs.SequenceSpec(
+        config=config, precision=precision), {})]
+  tasks, digest = [], sequence_weights.digest(base)
+  for path in paths:
+    prefix = weights_lib.find(path)
+    directory = os.path.dirname(prefix)
+    record = run_record.read(directory) or {}
+    spec = sequence_specs.from_record(record, "%s: its %s" % (
+        prefix, run_record.FILE), precision)
+    _check_base(prefix, record, spec.config, config, digest, force_base)
+    weights = weights_lib.Weights([prefix])
+    values = {name: weights.value(name) for name in weights.shapes
+              if names_lib.is_model_variable(name)}
+    # A task checkpoint holds what a prefix's MLP gave, without the MLP.
+    if not any("/prefix/dense_" in name for name in values):
+      spec.prefix_hidden_size = None
+    name = os.path.basename(os.path.dirname(os.path.abspath(directory)))
+    same = sum(task.name.split("#")[0] == name for task in tasks)
+    tasks.append(Task(name + ("#%d" % (same + 1) if same else ""), prefix, spec,
+                      values))
+  return tasks
+
+
+def _check_base(prefix, record, config, base_config, digest, force_base):
+  """Raises InputError for a checkpoint that was trained on another base."""
+  for key in base_config.KEYS:
+    values = getattr(config, key, None), getattr(base_config, key)
+    if config.MODEL_TYPE != base_config.MODEL_TYPE or (
+        values[0] != values[1] and "drop" not in key):
+      raise errors.InputError(
+          "%s was trained on a %s with %s=%s, and model_dir has a %s with %s=%s"
+          % (prefix, config.MODEL_TYPE, key, values[0], base_config.MODEL_TYPE,
+             key, values[1]))
+  recorded = run_record.base_of(record)
+  if not recorded or recorded["sha256"] == digest:
+    return
+  if not force_base:
+    raise errors.InputError(
+        "%s was trained on other weights than those in model_dir (digest %s..., "
+        "here %s...); give the directory %s, or force_base" %
+        (prefix, recorded["sha256"][:12], digest[:12], recorded["path"]))
+  logging.warning("%s was trained on other weights than those in model_dir; "
+                  "taken all the same", prefix)
+
+
+class Generator(object):
+  """Models over the same base, with one way to search.
+
+  Args:
+    tasks: non-empty list of Task.
+    base: mapping of variable name -> numpy array, the pre-trained weights.
+    options: search.Options, validated.
+
+  Attributes:
+    config: the config of the base. names: list of str, of the tasks.
+
+  Raises: InputError if a variable is nowhere, is left over, or has another
+    shape.
+  """
+
+  def __init__(self, tasks, base, options):
+    self.config = tasks[0].spec.config
+    self.names = [task.name for task in tasks]
+    self._tasks, self._options = tasks, options
+    self._has_encoder = families.of_config(self.config).has_encoder
+    shared, owned, self._found = {}, [], []
+    with tf.Graph().as_default() as graph:
+      self._ids = tf.placeholder(tf.int32, [None, None])
+      self._mask = tf.placeholder(tf.int32, [None, None])
+      self._seeds = tf.placeholder(tf.int32, [None, 2])
+      for number, task in enumerate(tasks):
+        found, own = self._build(task, "task_%d" % number, shared)
+        self._found.append(found)
+        owned.append(own)
+      self._session = tf.Session(graph=graph)
+      for task, own in zip(tasks, owned):
+        for name in set(task.weights) - set(own):
+          raise errors.InputError("%s has %s, for which its model has no "
+                                  "variable" % (task.where, name))
+        self._load(own, task.weights)
+      self._load(shared, base)
+
+  def _build(self, task, scope, shared):
+    """(search.Found, the variables of its own by their name in checkpoints).
+
+    Args:
+      task: Task.
+      scope: str, for what it trained.
+      shared: dict of name -> variable, of all tasks; gets those that it lacks.
+    """
+    own = {}
+
+    def own_or_shared(getter, name, **kwargs):
+      plain = name[len(scope) + 1:]
+      kwargs["initializer"] = tf.zeros_initializer()  # never run, and small
+      if plain in task.weights:
+        own[plain] = getter(name, **kwargs)
+        return own[plain]
+      if task.weights and task.spec.tuning.trains(
+          plain, kwargs.get("collections") or ()):
+        raise errors.InputError(
+            "%s lacks %s, which a run with tune=%s trains" %
+            (task.where, plain, task.spec.tune))
+      shared[plain] = getter(plain, **dict(kwargs, reuse=tf.AUTO_REUSE))
+      return shared[plain]
+
+    with tf.variable_scope(scope, custom_getter=own_or_shared):
+      model = task.spec.model(
+          False, {"input_ids": self._ids, "input_mask": self._mask},
+          frozen=True)
+    found = search.search(model.start(self._options.slots), self._options,
+                          self._seeds)
+    return found, own
+
+  def _load(self, variables, values):
+    """Puts values into variables, by their names, in the variables' types."""
+    for name, variable in variables.items():
+      if name not in values:
+        raise errors.InputError("%s is not in the model's weights" % name)
+      value = np.asarray(values[name])
+      if list(value.shape) != variable.shape.as_list():
+        raise errors.InputError(
+            "%s has shape %s, and the model needs %s" %
+            (name, list(value.shape), variable.shape.as_list()))
+      variable.load(value.astype(variable.dtype.as_numpy_dtype), self._session)
+
+  def check_length(self, prompt, where):
+    """Raises InputError if a prompt and what follows have not room enough.
+
+    Args:
+      prompt: list of int.
+      where: str, its line.
+    """
+    positions = families.positions(self.config)
+    if positions is None:
+      return
+    key, most = positions
+    new = self._options.max_new_tokens
+    if self._has_encoder:
+      for count, what in ((len(prompt), "the source has %d tokens"),
+                          (new + 1, "max_new_tokens and the start are %d")):
+        if count > most:
+          raise errors.InputError("%s: %s, and the model has %d positions (%s)" %
+                                  (where, what % count, most, key))
+      return
+    first = max(task.spec.first_position for task in self._tasks)
+    if len(prompt) + new + first > most:
+      raise errors.InputError(
+          "%s: %d prompt tokens + %d max_new_tokens%s are more than the model's "
+          "%d positions (%s)" %
+          (where, len(prompt), new, " + %d of the prefix" % first if first else
+           "", most, key))
+
+  def run(self, place, prompts, seeds=None):
+    """What one of the tasks makes of some prompts.
+
+    Args:
+      place: int, the task's place in the list.
+      prompts: list of n non-empty lists of token ids.
+      seeds: None, or n pairs of int, see search.search.
+
+    Returns: a list of n lists of Result.
+    """
+    ids, mask = padded(prompts, on_the_left=not self._has_encoder,
+                       pad=self._options.pad_token_id)
+    found = self._session.run(self._found[place], {
+        self._ids: ids, self._mask: mask,
+        self._seeds: np.zeros([len(prompts), 2]) if seeds is None else seeds})
+    return [[Result(tokens[:length].tolist(), float(score))
+             for tokens, length, score in zip(*row)] for row in zip(*found)]
+
+
+def padded(prompts, on_the_left, pad):
+  """(ids, mask), each int32 [n, the longest], of n lists of token ids."""
+  longest = max(map(len, prompts))
+  ids = np.full([len(prompts), longest], pad, np.int32)
+  mask = np.zeros([len(prompts), longest], np.int32)
+  for row, prompt in enumerate(prompts):
+    place = (slice(longest - len(prompt), None) if on_the_left else
+             slice(len(prompt)))
+    ids[row, place] = prompt
+    mask[row, place] = 1
+  return ids, mask
