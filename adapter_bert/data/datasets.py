@@ -107,7 +107,6 @@ def _train_batches(records, batch_size, seed, start_step, bucket_window,
   return batches
 
 
-
 def eval_dataset(records, batch_size, max_seq_length, sort_by_length=True,
                  row_multiple=1, pad_to_max=False, worker_index=0,
                  num_workers=1, sort_buffer=1000000):
@@ -457,7 +456,8 @@ def _finished(batches, layout, row_multiple, worker_index, num_workers,
 
 def _tokens_of(examples):
   """int32 [b]: how many tokens each serialized example (string [b]) has."""
-  return tf.strings.length(examples) // features.WORD_BYTES - features.HEADER_WORDS
+  words = tf.strings.length(examples) // features.WORD_BYTES
+  return words - features.HEADER_WORDS
 
 
 def batch_of(examples, max_seq_length, is_regression=False):
@@ -476,7 +476,8 @@ def batch_of(examples, max_seq_length, is_regression=False):
 def _parsed(examples, is_real, length, is_regression):
   """Decodes serialized examples (string [b]), padded to `length`."""
   words = tf.raw_ops.DecodePaddedRaw(
-      input_bytes=examples, fixed_length=(length + features.HEADER_WORDS) * features.WORD_BYTES,
+      input_bytes=examples,
+      fixed_length=(length + features.HEADER_WORDS) * features.WORD_BYTES,
       out_type=tf.int32, little_endian=True)
   index, num_a, label = tf.unstack(
       words[:, :features.HEADER_WORDS], num=features.HEADER_WORDS, axis=1)

@@ -31,8 +31,8 @@ train, dev, test
          "columns" and "header" instead of those above, "skip_malformed"
          (train, dev: rows with too few columns are left out and counted,
          else they are an error), "submission" (test: the name of the
-         submission file, <name>.tsv if left out; it ends in .tsv). dev and test may be lists of
-         objects, which "suffix" then tells apart. A split without a file is
+         submission file, <name>.tsv if left out; it ends in .tsv). dev and
+         test may be lists of objects, which "suffix" then tells apart. A split without a file is
          left out. Test files have no label column, or it is not read.
 
 reading.py says what the files look like.
@@ -52,7 +52,8 @@ from adapter_bert.data import tasks
 class Reader(object):
   """Takes the values out of one JSON object and refuses what it cannot use."""
 
-  def __init__(self, value, where, what, described="at the top of task_specs.py"):
+  def __init__(self, value, where, what,
+               described="at the top of task_specs.py"):
     self._where = where
     self._described = described
     self._what = what
@@ -81,7 +82,8 @@ class Reader(object):
       self.fail('has no "%s"; it must be %s' % (key, allowed))
     value = self._value.pop(key)
     if not check(value):
-      self.fail('has "%s": %s; it must be %s' % (key, errors.shown(value), allowed))
+      self.fail('has "%s": %s; it must be %s'
+                % (key, errors.shown(value), allowed))
     return value
 
   def finish(self):
@@ -154,7 +156,8 @@ def task_from_dict(value, where="the task"):
   reader = Reader(value, where, "the task")
   display = reader.take("name", is_task_name, TASK_NAME)
   labels, score_range = _labels_from(reader)
-  known = scoring.CLASSIFICATION_METRICS if labels else scoring.REGRESSION_METRICS
+  known = (scoring.CLASSIFICATION_METRICS if labels else
+           scoring.REGRESSION_METRICS)
   names = reader.take(
       "metrics",
       lambda names: isinstance(names, list) and names and

@@ -470,8 +470,9 @@ def _load(directory, source, mend=False):
       shard_examples=tuple(shard["examples"] for shard in index["shards"]),
       length_counts=tuple(sorted(counts.items())),
       is_regression=index["is_regression"],
-      longest_parts=tuple(np.max([shard["longest_parts"]
-                                  for shard in index["shards"]], axis=0).tolist()),
+      longest_parts=tuple(np.max([
+          shard["longest_parts"] for shard in index["shards"]],
+                                 axis=0).tolist()),
       truncated=tuple(np.sum([shard["truncated"]
                               for shard in index["shards"]], axis=0).tolist()))
 
