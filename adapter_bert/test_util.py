@@ -45,14 +45,19 @@ def golden(name):
     return Golden(dict(arrays), facts, prefix + ".ckpt")
 
 
-def sequence_golden(name):
+def sequence_golden(name, shipped=False):
   """The numbers of a model in testdata/sequence_models, as a Golden.
+
+  Args:
+    name: str, the model's directory.
+    shipped: bool; testdata's, whatever ADAPTER_BERT_SEQUENCE_GOLDEN says.
 
   Its `checkpoint` is the directory, as Hugging Face's libraries write one:
   config.json and model.safetensors.
   """
-  parent = (os.environ.get("ADAPTER_BERT_SEQUENCE_GOLDEN") or
-            os.path.join(TESTDATA, "sequence_models"))
+  parent = os.path.join(TESTDATA, "sequence_models")
+  if not shipped:
+    parent = os.environ.get("ADAPTER_BERT_SEQUENCE_GOLDEN") or parent
   directory = os.path.join(parent, name)
   with open(os.path.join(directory, "golden.json"), encoding="utf-8") as reader:
     facts = json.load(reader)

@@ -109,7 +109,8 @@ class BartModel(encoder_decoder.EncoderDecoder):
                              tf.float32, tf.zeros_initializer())
     scores = tf.matmul(modeling.reshape_to_matrix(hidden), self.embedding_table,
                        transpose_b=True)
-    return tf.reshape(modeling.at_least_float32(scores) + bias,
+    return tf.reshape(modeling.at_least_float32(scores) +
+                      modeling.at_least_float32(bias),
                       shape[:-1] + [self._config.vocab_size])
 
   def _drop_nothing(self):

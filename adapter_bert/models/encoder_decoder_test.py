@@ -20,7 +20,9 @@ from adapter_bert.checkpoints.foreign import tables
 from adapter_bert.generation import search
 from adapter_bert.models import bart
 from adapter_bert.models import t5
+from adapter_bert import names as names_lib
 from adapter_bert.ops import compiled
+from adapter_bert import tuning
 import modeling
 
 NAMES = ("bart", "t5", "t5_v1_1")
@@ -37,9 +39,9 @@ Case = collections.namedtuple("Case", ["config", "model", "weights", "arrays",
 
 
 @functools.lru_cache(maxsize=None)
-def case(name):
-  """The golden model of that name, as a Case."""
-  golden = test_util.sequence_golden(name)
+def case(name, shipped=False):
+  """The golden model of that name, as a Case; see test_util.sequence_golden."""
+  golden = test_util.sequence_golden(name, shipped)
   config_class, model, names = (
       (bart.BartConfig, bart.BartModel, hf_bart) if name == "bart" else
       (t5.T5Config, t5.T5Model, hf_t5))
@@ -260,7 +262,7 @@ def logits_of(case_, variants):
 
 @pytest.mark.parametrize("name", ("bart", "t5"))
 def test_another_source_gives_another_output_whatever_the_prefixs_length(name):
-  case_ = case(name)
+  case_ = case(name, shipped=True)
   ids = case_.arrays["in/input_ids"]
   both = np.concatenate([ids, np.where(ids < 40, ids + 7, ids)])
   source = ids.shape[1]
@@ -285,7 +287,7 @@ def test_another_source_gives_another_output_whatever_the_prefixs_length(name):
 @pytest.mark.parametrize("name", ("bart", "t5"))
 def test_every_position_sees_every_prefix(name):
   """A change of any row of a prefix changes all positions, padding too."""
-  case_ = case(name)
+  case_ = case(name, shipped=True)
   arrays = {place: case_.arrays["prefix/var/" + theirs]
             for place, (theirs, _) in PLACES.items()}
   with test_util.graph(), tf.Session() as session:
@@ -306,3 +308,179 @@ def test_every_position_sees_every_prefix(name):
         assert change.max() < 1e-4 * np.abs(base).max(), place
       else:
         assert change.max() > 1e-2, place
+
+
+@pytest.mark.parametrize("name, arguments", [
+    ("bart", dict(prefix_positions="after")), ("t5", {})])
+def test_cached_keys_of_tokens_are_a_prefix(name, arguments):
+  """Tokens that have run, given as a prefix, are as if they ran before."""
+  case_ = case(name, shipped=True)
+  ids = case_.arrays["in/decoder_input_ids"][:1]
+  ids[:, 0] = case_.config.decoder_start_token_id
+  source = case_.arrays["in/input_ids"][:1]
+  inputs = dict(input_ids=source, input_mask=np.ones_like(source))
+  count = 3
+  with test_util.graph(), tf.Session() as session:
+    model = build(case_, decoder_input_ids=ids, **inputs)
+    start = model.start(slots=count - 1)
+    steps, cache = [start.logits], start.cache
+    for time in range(count - 1):
+      visible = tf.constant([[[1] * (time + 1) + [0] * (count - 2 - time)]])
+      logits, cache = start.step(tf.constant(ids[:, time + 1:time + 2]), time,
+                                 visible, cache)
+      steps.append(logits[:, 0])
+    behind = build(
+        case_, decoder_input_ids=ids[:, count:], prefix_in=["self"],
+        prefix_fn=lambda *_: [(key[0], value[0]) for key, value in cache],
+        **dict(inputs, **arguments))
+    fetches = model.logits(), tf.stack(steps, 1), behind.logits()
+    load(case_, session)
+    whole, steps, behind = session.run(fetches)
+  close(steps, whole[:, :count], 1e-5)
+  close(behind, whole[:, count:], 1e-5)
+
+
+@pytest.mark.parametrize("name", ("bart", "t5"))
+def test_padding_changes_nothing(name):
+  case_ = case(name, shipped=True)
+  arrays = case_.arrays
+  ids, mask = arrays["in/input_ids"], arrays["in/attention_mask"]
+  target = arrays["in/decoder_input_ids"]
+  target_mask = np.int32(np.arange(target.shape[1]) < [[5], [3], [4]])
+  wider = lambda array, value: np.pad(array, [[0, 0], [0, 2]],
+                                      constant_values=value)
+  padded = dict(input_ids=wider(ids, 5), input_mask=wider(mask, 0),
+                decoder_input_ids=wider(target, 6),
+                decoder_input_mask=wider(target_mask, 0))
+  found = logits_of(case_, {
+      "base": dict(prefix_fn=given(case_)),
+      "padded": dict(padded, prefix_fn=given(case_)),
+      "skipped": dict(padded, prefix_fn=given(case_), skip_padding=True)})
+  is_token = target_mask > 0
+  for key in ("padded", "skipped"):
+    close(found[key][:, :target.shape[1]][is_token], found["base"][is_token],
+          1e-5)
+
+
+# ------------------------------------------------------------------ variables
+
+
+def tiny(name, **keys):
+  """(config, model class) of a model whose encoder and decoder differ."""
+  if name == "bart":
+    return bart.BartConfig(
+        vocab_size=31, d_model=12, max_position_embeddings=40,
+        encoder_layers=2, decoder_layers=3, encoder_attention_heads=2,
+        decoder_attention_heads=3, encoder_ffn_dim=10, decoder_ffn_dim=14,
+        **keys), bart.BartModel
+  return t5.T5Config(vocab_size=31, d_model=12, num_layers=2, num_heads=3,
+                     num_decoder_layers=3, d_kv=5, d_ff=10, **keys), t5.T5Model
+
+
+def build_tiny(name, keys=None, **arguments):
+  config, model = tiny(name, **(keys or {}))
+  ids = tf.constant(np.arange(12).reshape(2, 6), tf.int32)
+  return model(config, False, ids, decoder_input_ids=ids[:, 2:], **arguments)
+
+
+@pytest.mark.parametrize("name", ("bart", "t5"))
+def test_prefix_tuning_trains_the_prefixes_and_nothing_else(name):
+  head_sizes = {"bart": (2 * 6, 3 * 4), "t5": (3 * 5, 3 * 5)}[name]
+  wanted = {"encoder": 2 * 2 * head_sizes[0], "self": 3 * 2 * head_sizes[1],
+            "cross": 3 * 2 * head_sizes[1]}
+  prefix_fn = functools.partial(modeling.prefix_encoder, prefix_length=7)
+  for places in (["encoder", "self", "cross"], ["cross"], ["self"]):
+    with test_util.graph():
+      model = build_tiny(name, adapter_fn=None, prefix_fn=prefix_fn,
+                         prefix_in=places)
+      trained = tuning.Tuning("prefix").variables()
+      assert sorted(test_util.names(trained)) == sorted(
+          "%s/%s/embeddings" % (name, PLACES[place][1]) for place in places)
+      assert sum(v.shape.num_elements() for v in trained) == 7 * sum(
+          wanted[place] for place in places)
+      assert all(names_lib.is_prefix(v) for v in test_util.names(trained))
+      gradients = tf.gradients(model.logits(), trained)
+      assert None not in gradients
+
+
+@pytest.mark.parametrize("name", ("bart", "t5"))
+def test_adapters_and_norms_are_in_their_collections(name):
+  for cross, count in ((False, 2 * 2 + 3 * 2), (True, 2 * 2 + 3 * 3)):
+    with test_util.graph():
+      build_tiny(name, cross_adapters=cross)
+      adapters = tf.get_collection(modeling.ADAPTERS)
+      assert len(adapters) == 4 * count
+      crossed = [v for v in test_util.names(adapters)
+                 if "crossattention/output/adapters" in v]
+      assert len(crossed) == (12 if cross else 0)
+      norms = [v for v in test_util.names(tf.global_variables())
+               if names_lib.is_layer_norm(v)]
+      assert sorted(norms) == sorted(
+          test_util.names(tf.get_collection(modeling.LAYER_NORM)))
+      # Each half has one. BART: 2 more, of the embeddings, and beta with gamma;
+      # T5: 2 more, at the ends.
+      halves = 2 * 2 + 3 * 3
+      assert len(norms) == (2 * (halves + 2) if name == "bart" else halves + 2)
+
+
+@pytest.mark.parametrize("name", ("bart", "t5"))
+def test_layers_share_their_weights_as_berts_do(name):
+
+  def scopes(**keys):
+    with test_util.graph():
+      build_tiny(name, keys, prefix_fn="prefix_encoder")
+      found = test_util.names(tf.global_variables())
+    layers = sorted(set(v.split("/")[1] + "/" + v.split("/")[2] for v in found
+                        if v.split("/")[2].startswith("layer_")))
+    return layers, sorted(v for v in found if "/adapters" in v)
+
+  layers, adapters = scopes(share_parameter_across_layers=True)
+  assert layers == ["decoder/layer_shared", "encoder/layer_shared"]
+  assert len(adapters) == 4 * 4
+  layers, adapters = scopes(share_parameter_across_layers=True,
+                            layers_per_group=2, share_adapters=False)
+  assert layers == ["decoder/layer_0", "decoder/layer_1", "encoder/layer_0"]
+  assert len(adapters) == 4 * 2 * 5
+  assert any("decoder/layer_1/output/adapters_2/weights1" in v for v in adapters)
+
+
+# --------------------------------------------------------------- arithmetics
+
+
+def test_compiled_gradients_of_all_variables_are_the_plain_ones():
+  """RMS norm, gated activation and position bias, each with its gradient."""
+  case_ = case("t5_v1_1", shipped=True)
+  with test_util.graph(), tf.Session() as session:
+    found = []
+    for ops in (None, compiled_ops()):
+      logits = build(case_, ops=ops).logits()
+      gradients = tf.gradients(logits * case_.arrays["prefix/loss_weights"],
+                               tf.trainable_variables())
+      found.append([tf.convert_to_tensor(gradient) for gradient in gradients])
+    names = test_util.names(tf.trainable_variables())
+    load(case_, session)
+    plain, other = session.run(found)
+  for name, expected, gradient in zip(names, plain, other):
+    assert np.abs(expected).max() > 0, name
+    close(gradient, expected, 1e-3)
+
+
+@pytest.mark.parametrize("name", ("bart", "t5_v1_1"))
+def test_bfloat16_computes_about_the_same(name):
+  case_ = case(name, shipped=True)
+  with test_util.graph(), tf.Session() as session:
+    ops = compiled_ops()
+    getter = tuning.Tuning("adapters+prefixes").variable_getter(tf.bfloat16, ops)
+    with tf.variable_scope("", custom_getter=getter):
+      model = build(case_, prefix_fn=given(case_), ops=ops)
+    assert model.encoder_output.dtype == tf.bfloat16
+    logits = model.logits()
+    assert logits.dtype == tf.float32
+    start = model.start(4).logits
+    load(case_, session)
+    found, first = session.run([logits, start])
+  # 8 bits: the error is that of the whole, not of the worst of many.
+  for array, expected in ((found, case_.arrays["prefix/logits"]),
+                          (first, case_.arrays["prefix/logits"][:, 0])):
+    error = np.square(array - expected).mean() / np.square(expected).mean()
+    assert 1e-6 < error < 0.1**2
