@@ -370,7 +370,7 @@ def _golden_graph(golden, feeds, replicas, skip_padding, compiled=False):
 @pytest.mark.parametrize("resource,replicas,compiled,skip_padding", [
     pytest.param(False, 1, False, False, id="reference"),
     pytest.param(True, 1, False, False, id="resource"),
-    # As training.build does it by default.
+    # As the training step does it by default.
     pytest.param(True, 1, True, True, id="compiled"),
     pytest.param(True, 2, False, True, id="mirrored2"),
     pytest.param(True, 3, False, False, id="mirrored3"),

@@ -81,6 +81,7 @@ def run(config):
 
   Raises: InputError.
   """
+  config = inputs_lib.with_files(config)
   with distribution.joined(
       config.distribution, config.output_dir, config.start_timeout,
       config.heartbeat_timeout) as meeting:

@@ -1,5 +1,6 @@
 """The main program from end to end: real files, the real `run` and `main`."""
 
+import dataclasses
 import glob
 import json
 import os
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.checkpoints import checkpoints
 from adapter_bert.checkpoints import record as run_record
+from adapter_bert.checkpoints import weights as weights_lib
+from adapter_bert.checkpoints.foreign import hf_bert
 from adapter_bert.base import errors
 from adapter_bert.data import task_specs
 from adapter_bert.data import tasks
@@ -25,10 +27,11 @@ import run_classifier
 from adapter_bert import settings
 from adapter_bert.experiments import jobs
 from adapter_bert import test_util
+from adapter_bert.training import evaluation
+from adapter_bert.training import graphs
 from adapter_bert.training import inputs as inputs_lib
-from adapter_bert.training import loop as training
 
-training.enable_graph_mode()
+graphs.enable_graph_mode()
 
 WORDS = ("[PAD] [UNK] [CLS] [SEP] the a cat dog sat ran good bad fine poor is "
          "not very on mat . , and it was he she they we").split()
@@ -117,7 +120,7 @@ def write_base(prefix, config):
   with tf.Graph().as_default():
     modeling.BertModel(config, False, tf.zeros([1, 2], tf.int32),
                        adapter_fn=None)
-    checkpoints.write(prefix, {
+    weights_lib.write(prefix, {
         v.op.name: (rng.normal(size=v.shape.as_list()) * 0.3 +
                     v.op.name.endswith("gamma")).astype(np.float32)
         for v in tf.trainable_variables()})
@@ -142,7 +145,7 @@ def lines_of(*parts):
 
 
 def values_in(prefix):
-  weights = checkpoints.Weights([prefix])
+  weights = weights_lib.Weights([prefix])
   return {name: weights.value(name) for name in weights.shapes}
 
 
@@ -174,14 +177,14 @@ def test_predictions_are_rows_in_order_and_a_submission(files, mrpc):
   assert submission[0] == "index\tprediction"
   assert submission[1:] == ["%d\t%d" % (i, p)
                             for i, p in enumerate(rows.argmax(1))]
-  # They are what training.predict computes.
+  # They are what evaluation.predict computes.
   inputs = inputs_lib.read(settings.RunConfig(
       **files.settings("MRPC", mrpc, do_predict=True)))
   split, = inputs.task.test
-  outputs = training.predict(
+  outputs = evaluation.predict(
       inputs.model, tfrecords.prepare(
           inputs.task, split, files.path("MRPC"), inputs.tokenizer, 24, mrpc),
-      checkpoints.Weights.open(mrpc)).outputs
+      weights_lib.Weights.open(mrpc)).outputs
   np.testing.assert_allclose(rows, outputs, atol=1e-6)
   assert np.ptp(rows[:, 0]) > 1e-4  # else an order could not be told
   # In another order, with another batch: the same rows.
@@ -195,7 +198,7 @@ def test_predictions_are_rows_in_order_and_a_submission(files, mrpc):
 
 
 def test_checkpoints_hold_what_is_trained_and_nothing_frozen(files, mrpc):
-  held = values_in(checkpoints.newest(mrpc))
+  held = values_in(weights_lib.newest_readable(mrpc))
   trained = [n for n in held if n + "/adam_m" in held]
   assert sorted(held) == sorted(
       trained + [n + s for n in trained for s in ("/adam_m", "/adam_v")] +
@@ -210,7 +213,7 @@ def test_checkpoints_hold_what_is_trained_and_nothing_frozen(files, mrpc):
 def test_task_checkpoint_and_full_export_are_the_same_model(files, mrpc,
                                                             tmp_path):
   expected = lines_of(mrpc, "eval_results.txt")
-  held = values_in(checkpoints.find(os.path.join(mrpc, "task")))
+  held = values_in(weights_lib.find(os.path.join(mrpc, "task")))
   assert not any("adam" in name or "query" in name for name in held)
   files.run("MRPC", tmp_path / "a", do_eval=True,
             task_checkpoint=os.path.join(mrpc, "task"))
@@ -237,7 +240,7 @@ def fixture_swept(mrpc, tmp_path):
   """The output_dir of `mrpc`, without what only going on needs."""
   swept = shutil.copytree(mrpc, str(tmp_path / "swept"))
   jobs.clean(swept)
-  assert not checkpoints.newest(swept)
+  assert not weights_lib.newest_readable(swept)
   return swept
 
 
@@ -288,10 +291,10 @@ def test_other_files_of_the_same_task(files, mrpc, tmp_path):
 
 
 def test_a_second_run_trains_nothing(files, mrpc):
-  newest = checkpoints.newest(mrpc)
+  newest = weights_lib.newest_readable(mrpc)
   before = os.stat(newest + ".index").st_mtime_ns
   files.run("MRPC", mrpc, do_train=True)
-  assert checkpoints.newest(mrpc) == newest
+  assert weights_lib.newest_readable(mrpc) == newest
   assert os.stat(newest + ".index").st_mtime_ns == before
 
 
@@ -362,7 +365,7 @@ def test_task_of_ones_own(files, tmp_path):
 def test_tuning_methods(files, tmp_path, changes, trained):
   files.run("CoLA", tmp_path, do_train=True, do_eval=True, num_train_epochs=.4,
             **changes)
-  held = [n for n in values_in(checkpoints.newest(str(tmp_path)))
+  held = [n for n in values_in(weights_lib.newest_readable(str(tmp_path)))
           if n.endswith("/adam_m")]
   for part in trained:
     assert any(part in name for name in held), part
@@ -381,7 +384,7 @@ def test_bfloat16_trains_close_to_float32(files, tmp_path):
                       precision=precision)["dev"]["eval_loss"]
             for precision in ("float32", "bfloat16")]
   assert losses[0] == pytest.approx(losses[1], abs=2e-2)
-  held = values_in(checkpoints.newest(str(tmp_path / "bfloat16")))
+  held = values_in(weights_lib.newest_readable(str(tmp_path / "bfloat16")))
   assert {str(value.dtype) for value in held.values()} == {"float32", "int64"}
 
 
@@ -396,10 +399,10 @@ def test_save_best_keeps_the_best_and_stops_early(files, tmp_path):
   assert len(values) == best + 3 and scores[-1][0] < 40
   assert results["dev"]["global_step"] == scores[best][0]
   assert results["dev"]["eval_matthews"] == values[best]
-  steps = checkpoints.step_of(checkpoints.newest(str(tmp_path)))
+  steps = weights_lib.step_of(weights_lib.newest_readable(str(tmp_path)))
   files.run("CoLA", tmp_path, do_train=True, num_train_epochs=8,
             save_best=True, early_stopping=2)
-  assert checkpoints.step_of(checkpoints.newest(str(tmp_path))) == steps
+  assert weights_lib.step_of(weights_lib.newest_readable(str(tmp_path))) == steps
 
 
 def test_the_best_of_an_error_is_the_least(files, tmp_path):
@@ -443,7 +446,7 @@ def test_shared_layers_train_evaluate_and_resume(files, tmp_path,
   exported = files.run("CoLA", tmp_path / "full", do_eval=True,
                        init_checkpoint=full, **shared)
   assert exported == results
-  held = values_in(checkpoints.newest(str(tmp_path)))
+  held = values_in(weights_lib.newest_readable(str(tmp_path)))
   assert held["global_step"] == 5
   scope = "layer_0" if layers_per_group else "layer_shared"
   assert held["bert/encoder/%s/output/adapters/weights1" % scope].shape == (
@@ -480,7 +483,7 @@ def test_shared_layers_start_from_the_mean_or_the_first(files, tmp_path):
     files.run("CoLA", tmp_path / how, do_train=True, num_train_epochs=.2,
               learning_rate=0.0, share_parameter_across_layers=True,
               share_adapters=False, init_shared_from=how)
-    held = values_in(checkpoints.newest(str(tmp_path / how)))
+    held = values_in(weights_lib.newest_readable(str(tmp_path / how)))
     np.testing.assert_allclose(held[name % "shared"], start, atol=1e-7)
     assert "bert/encoder/layer_shared/output/adapters_1/weights1" in held
 
@@ -506,21 +509,21 @@ def test_killed_and_started_again_ends_as_if_undisturbed(files, tmp_path,
   whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
   process = start(files, killed, compile_chains=compile_chains)
   until = time.monotonic() + 600
-  while not checkpoints.newest(killed):
+  while not weights_lib.newest_readable(killed):
     assert process.poll() is None, process.communicate()
     assert time.monotonic() < until
     time.sleep(0.02)
   process.send_signal(signal.SIGKILL)
   process.communicate()
-  step = checkpoints.step_of(checkpoints.newest(killed))
+  step = weights_lib.step_of(weights_lib.newest_readable(killed))
   assert 0 < step < 300
   for output_dir in (whole, killed):
     finished = start(files, output_dir, compile_chains=compile_chains)
     _, log = finished.communicate()
     assert finished.returncode == 0, log[-2000:]
   assert "step %d of 300" % step in log
-  expected = values_in(checkpoints.newest(whole))
-  found = values_in(checkpoints.newest(killed))
+  expected = values_in(weights_lib.newest_readable(whole))
+  found = values_in(weights_lib.newest_readable(killed))
   assert sorted(expected) == sorted(found)
   for name in expected:
     np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
@@ -790,7 +793,7 @@ def test_an_output_dir_of_another_run_is_left_alone(files, mrpc):
                                         bert_config_file=path)
   prefix = files.path("other/bert_model.ckpt")
   os.makedirs(os.path.dirname(prefix), exist_ok=True)
-  checkpoints.write(prefix, {
+  weights_lib.write(prefix, {
       name: value + 1
       for name, value in values_in(files.path("bert/bert_model.ckpt")).items()})
   line = refused(files, mrpc, task="MRPC", init_checkpoint=prefix,
@@ -803,7 +806,7 @@ def test_a_task_checkpoint_of_another_base_unless_forced(files, mrpc, tmp_path):
   prefix = files.path("shifted/bert_model.ckpt")
   os.makedirs(os.path.dirname(prefix))
   base = values_in(files.path("bert/bert_model.ckpt"))
-  checkpoints.write(prefix, {n: v * 1.001 for n, v in base.items()})
+  weights_lib.write(prefix, {n: v * 1.001 for n, v in base.items()})
   task = dict(task_checkpoint=os.path.join(mrpc, "task"), do_train=False,
               do_eval=True, init_checkpoint=prefix)
   assert "digest" in refused(files, tmp_path, task="MRPC", **task)
@@ -836,9 +839,104 @@ def test_a_loss_that_is_not_finite_stops_the_run(files, tmp_path):
   line = refused(files, tmp_path, task="STS-B", learning_rate=1e30,
                  num_train_epochs=4, save_checkpoints_steps=2)
   assert "step" in line and "learning_rate" in line
-  saved = checkpoints.newest(str(tmp_path))
+  saved = weights_lib.newest_readable(str(tmp_path))
   if saved:
     assert all(np.isfinite(value).all() for value in values_in(saved).values())
+
+
+# ------------------------------------------------- a Hugging Face directory
+
+HF = os.path.join(test_util.TESTDATA, "hf_bert")
+
+
+@pytest.fixture(scope="module", name="hf_golden")
+def fixture_hf_golden():
+  pytest.importorskip("safetensors")
+  with open(os.path.join(HF, "golden.json"), encoding="utf-8") as source:
+    return json.load(source)
+
+
+def hf_settings(files, hf_golden, output_dir, **changes):
+  """A RunConfig on testdata/hf_bert and the texts of its golden.json."""
+  rows = [[str(i), case["text_a"], case["text_b"]]
+          for i, case in enumerate(hf_golden["cases"])]
+  header = "index\tsentence1\tsentence2"
+  labels = tasks.get_task("rte").labels
+  for name in ("train", "dev"):
+    files.write("HF/%s.tsv" % name, [header + "\tlabel"] + [
+        "\t".join(row + [labels[i % 2]]) for i, row in enumerate(rows)])
+  files.write("HF/test.tsv", [header] + ["\t".join(row) for row in rows])
+  return settings.RunConfig(**dict(dict(
+      task_name="RTE", data_dir=files.path("HF"), output_dir=str(output_dir),
+      model_dir=HF, max_seq_length=32, train_batch_size=2, num_train_epochs=1.0,
+      adapter_size=3, compile_chains=False), **changes))
+
+
+def test_a_hugging_face_classifier_predicts_as_transformers_does(
+    files, hf_golden, tmp_path):
+  run_classifier.run(hf_settings(files, hf_golden, tmp_path, tune="head",
+                                 do_predict=True))
+  # Their rows are not_entailment, entailment; RTE's labels the other way round.
+  logits = np.array([case["logits"][::-1] for case in hf_golden["cases"]])
+  expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+  np.testing.assert_allclose(
+      np.loadtxt(str(tmp_path / "test_results.tsv")), expected, atol=1e-5)
+
+
+def test_a_fresh_pooler_is_trained_and_saved_with_the_head(
+    files, hf_golden, tmp_path):
+  run = hf_settings(files, hf_golden, tmp_path / "run", fresh_pooler=True,
+                    do_train=True)
+  run_classifier.run(run)
+  record = run_record.read(str(tmp_path / "run" / "task"))
+  assert record["fresh_pooler"] and record["base"]["head"] == [1, 0]
+  assert not record["do_lower_case"]
+  held = values_in(weights_lib.find(str(tmp_path / "run" / "task")))
+  base = weights_lib.Weights.open(HF)
+  assert record["base"]["sha256"] == base.digest()
+  for name in ("bert/pooler/dense/kernel", "bert/pooler/dense/bias"):
+    assert not np.allclose(held[name], base.value(name), atol=1e-3)
+  # The whole model is found again from run.json alone.
+  whole = weights_lib.Weights.open(str(tmp_path / "run"))
+  np.testing.assert_array_equal(whole.value("bert/pooler/dense/bias"),
+                                held["bert/pooler/dense/bias"])
+  assert not np.allclose(whole.value("output_weights"),
+                         hf_bert.read_head(HF, [1, 0])["output_weights"],
+                         atol=1e-9)
+  # A shuffled vocabulary is another one.
+  words = list(hf_golden["vocab"])
+  words[5:7] = words[6:4:-1]
+  vocab_file = files.write("shuffled.txt", words)
+  with pytest.raises(errors.InputError, match="its tokenizer.*is.*, and here"):
+    run_classifier.run(dataclasses.replace(
+        run, do_train=False, do_eval=True, vocab_file=vocab_file,
+        do_lower_case=False))
+
+
+@pytest.mark.parametrize("changes, line", [
+    (dict(do_lower_case=True), "says that the model's text was not lower-cased"),
+    (dict(fresh_pooler=True, tune="adapters+layer_norm"), "does not train the h"),
+    (dict(head_labels=["a", "b"]), "head_labels is a,b; the classifier"),
+    (dict(model_dir=None), "bert_config_file is not given; give it, or --model"),
+    (dict(model_dir=None, init_checkpoint=HF), "give --model_dir="),
+    (dict(model_dir="/none"), "model_dir /none is not there"),
+    (dict(hidden_act="silu"), "hidden_act is silu; it can be gelu or gelu_erf"),
+])
+def test_what_does_not_fit_a_hugging_face_directory(files, hf_golden, tmp_path,
+                                                    changes, line):
+  with pytest.raises(errors.InputError) as caught:
+    run_classifier.run(hf_settings(files, hf_golden, tmp_path / "out",
+                                   do_predict=True, **changes))
+  assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_untrained_pooler_is_a_warning(files, tmp_path, caplog):
+  prefix = str(tmp_path / "zero.ckpt")
+  held = values_in(files.path("bert/bert_model.ckpt"))
+  held["bert/pooler/dense/bias"] *= 0
+  weights_lib.write(prefix, held)
+  files.run("MRPC", tmp_path / "out", do_predict=True, init_checkpoint=prefix)
+  assert "--fresh_pooler trains a new one" in caplog.text
 
 
 # ------------------------------------------------------------- the reference
@@ -846,11 +944,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(files, tmp_path):
 
 def reference_checkpoint(directory):
   """One complete checkpoint, as the reference wrote it, of the golden parts."""
-  weights = checkpoints.Weights([
+  weights = weights_lib.Weights([
       test_util.external("BERT_BASE_DIR", "bert_model.ckpt"),
       test_util.external("ADAPTER_BERT_GOLDEN", "reference_mrpc.ckpt")])
   prefix = os.path.join(directory, "model.ckpt-573")
-  checkpoints.write(prefix, {n: weights.value(n) for n in weights.shapes})
+  weights_lib.write(prefix, {n: weights.value(n) for n in weights.shapes})
   return prefix
 
 

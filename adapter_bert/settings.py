@@ -16,6 +16,7 @@ import re
 from adapter_bert.base import flags as flags_lib
 from adapter_bert.base.flags import REQUIRED
 from adapter_bert.base.flags import Setting
+from adapter_bert.checkpoints import bert_config
 from adapter_bert.data import tasks
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.tuning import Tuning
@@ -25,9 +26,9 @@ from adapter_bert.training import specs
 # program -> (its command, the flags without which it does not start).
 PROGRAMS = {
     "run_classifier": ("python run_classifier.py", (
-        "data_dir", "bert_config_file", "vocab_file", "output_dir")),
+        "data_dir", "output_dir")),
     "predict_tasks": ("python -m adapter_bert.serving.predict_tasks", (
-        "task_checkpoints", "vocab_file")),
+        "task_checkpoints",)),
     "generate": ("python -m adapter_bert.generation.generate", ("model_dir",)),
 }
 
@@ -68,7 +69,13 @@ RUN = (
     Setting("data_dir", str, REQUIRED, "The directory of the task's .tsv files.",
             reference=True, agreed=None,
             programs=("run_classifier", "figures")),
-    Setting("bert_config_file", str, REQUIRED,
+    Setting("model_dir", str, None,
+            "The directory of the pre-trained model, as Google or OpenAI "
+            "publishes it or Hugging Face saves it; for a BERT in place of "
+            "bert_config_file, vocab_file and init_checkpoint, which go over "
+            "what it holds.", agreed=None, swept=False,
+            programs=_ALL_MODELS + ("generate",)),
+    Setting("bert_config_file", str, None,
             "The bert_config.json of the pre-trained BERT.", reference=True,
             agreed=None, swept=False,
             programs=("run_classifier", "predict_tasks", "sweep")),
@@ -76,7 +83,7 @@ RUN = (
             "The GLUE task: %s. Case does not matter." % ", ".join(
                 task.display_name for task in tasks.TASKS.values()),
             reference=True),
-    Setting("vocab_file", str, REQUIRED,
+    Setting("vocab_file", str, None,
             "The vocabulary that BERT was trained with.", reference=True,
             agreed=None, swept=False, programs=_ALL_MODELS),
     Setting("output_dir", str, REQUIRED,
@@ -91,8 +98,21 @@ RUN = (
     Setting("init_checkpoint", str, None,
             "The pre-trained BERT: a checkpoint's prefix or its directory.",
             reference=True, agreed=None, swept=False, programs=_ALL_MODELS),
-    Setting("do_lower_case", bool, True,
-            "Lower-case the text: true for uncased models.", reference=True,
+    Setting("hidden_act", str, None,
+            "The activation, in place of the config's: gelu is Google's tanh "
+            "form, gelu_erf the exact one.", allowed=bert_config.HIDDEN_ACTS,
+            swept=False),
+    Setting("head_labels", list, None,
+            "Comma-separated: the labels of the rows of a fine-tuned Hugging "
+            "Face classifier, in their order, where its config has no names.",
+            swept=False),
+    Setting("fresh_pooler", bool, False,
+            "A new pooler in place of the model's, trained and saved with the "
+            "head: for a model without one, or with one that was never "
+            "trained.", recorded="run"),
+    Setting("do_lower_case", bool, None,
+            "Lower-case the text: true for uncased models; default: what the "
+            "tokenizer's files say, or else true.", reference=True,
             recorded="run"),
     Setting("max_seq_length", int, 128,
             "Longer inputs are truncated to so many tokens.", least=1,
@@ -269,9 +289,6 @@ ANSWER = (
 # How text is generated. One that is not given is what the model's
 # generation_config.json says; what that does not say is in the help.
 GENERATE = (
-    _own("generate", "model_dir", str, REQUIRED,
-         "A directory with a GPT-2, BART or T5, as Hugging Face saves it or "
-         "OpenAI published it."),
     _own("generate", "max_new_tokens", int, None,
          "The most tokens that are generated; 20.", least=1),
     _own("generate", "min_new_tokens", int, None,

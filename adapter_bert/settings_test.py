@@ -20,9 +20,8 @@ def test_the_page_of_flags_is_current():
 def test_each_setting_has_one_row_that_can_be():
   names = [setting.name for setting in settings.ALL]
   assert len(set(names)) == len(names)
-  config = settings.RunConfig(data_dir="d", bert_config_file="b",
-                              vocab_file="v", output_dir="o")  # all defaults
-  assert [field.name for field in dataclasses.fields(config)][4:] == [
+  config = settings.RunConfig(data_dir="d", output_dir="o")  # all defaults
+  assert [field.name for field in dataclasses.fields(config)][2:] == [
       s.name for s in settings.RUN if s.default is not settings.REQUIRED]
   for setting in settings.ALL:
     assert setting.help.endswith("."), setting.name
@@ -33,7 +32,7 @@ def test_each_setting_has_one_row_that_can_be():
 def test_what_the_table_says_of_a_run():
   """Written out once more: a slip in the table changes what runs do."""
   assert settings.recorded("run") == [
-      "do_lower_case", "tune", "top_n_layers", "adapter_size",
+      "fresh_pooler", "do_lower_case", "tune", "top_n_layers", "adapter_size",
       "adapter_layers", "prefix_length", "prefix_hidden_size",
           "prefix_positions", "init_shared_from"]
   assert set(settings.recorded("schedule")) == {
@@ -42,14 +41,16 @@ def test_what_the_table_says_of_a_run():
       "compile_chains", "precision", "adapter_init_scale", "prefix_init",
       "prefix_dropout"}
   assert {s.name for s in settings.RUN if s.agreed is None} == {
-      "data_dir", "bert_config_file", "vocab_file", "output_dir", "task_spec",
+      "data_dir", "model_dir", "bert_config_file", "vocab_file", "output_dir",
+      "task_spec",
       "task_files_anywhere",
       "init_checkpoint", "tokenize_workers", "devices", "start_timeout",
       "heartbeat_timeout"}
   assert {s.name for s in settings.RUN if s.agreed == "given"} == {
       "task_checkpoint", "export_full_checkpoint"}
   assert {s.name for s in settings.RUN if not s.swept} == {
-      "output_dir", "task_files_anywhere", "vocab_file", "bert_config_file",
+      "output_dir", "task_files_anywhere", "model_dir", "vocab_file",
+      "bert_config_file", "hidden_act", "head_labels",
       "init_checkpoint",
       "do_train", "do_eval", "do_predict", "task_checkpoint", "force_base",
       "export_full_checkpoint"}

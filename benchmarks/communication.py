@@ -33,7 +33,9 @@ from adapter_bert.data import datasets
 from adapter_bert.distributed import launch_local
 from adapter_bert.tuning import Tuning
 import modeling
+from adapter_bert.training import graphs
 from adapter_bert.training import loop as training
+from adapter_bert.training import specs
 from benchmarks import batches
 
 FLAGS = flags.FLAGS
@@ -81,21 +83,22 @@ def ring_seconds(num_bytes, processes, bits_per_second, latency=LATENCY):
 # ------------------------------------------------------------------- measured
 
 
-def measure(cluster, config, method, batch_size, length, steps):
+def measure(meeting, config, method, batch_size, length, steps):
   """In one of the processes: a dict of what `steps` training steps took."""
-  group = distribution.group_of(distribution.MULTI_WORKER, cluster, "cpu:0")
+  group = distribution.group_of(distribution.MULTI_WORKER, meeting, "cpu:0")
   rows = batch_size // group.num_workers
   batch = batches.make(np.full([rows], length), group.rank,
                        datasets.padded_length(length, 512),
                        config.vocab_size)
-  model = training.ModelSpec(config, 2, adapter_size=ADAPTER_SIZE, tune=method)
+  model = specs.ClassifierSpec(config, 2, adapter_size=ADAPTER_SIZE,
+                               tune=method)
   spec = training.TrainSpec(num_train_steps=1000, num_warmup_steps=100,
                             batch_size=batch_size)
   with tf.Graph().as_default() as graph, group.strategy.scope():
     dataset = tf.data.Dataset.from_tensors(batch).repeat()
     step = training.train_graph(model, spec, dataset, group.strategy)
     with tf.Session(group.target, config=group.configured(
-        training.session_config())) as session:
+        graphs.session_config())) as session:
       session.run(tf.global_variables_initializer())
       session.run(step.start_data)
       seconds = []
@@ -127,12 +130,12 @@ def measured_in(workers, method):
 
 def measure_in_process():
   """What a process that `measured_in` starts does."""
-  training.enable_graph_mode()
+  graphs.enable_graph_mode()
   with distribution.joined(distribution.MULTI_WORKER,
-                           FLAGS.directory) as cluster:
-    result = measure(cluster, _config(), FLAGS.method, FLAGS.batch_size,
+                           FLAGS.directory) as meeting:
+    result = measure(meeting, _config(), FLAGS.method, FLAGS.batch_size,
                      FLAGS.length, FLAGS.steps)
-    if cluster.place.is_chief:
+    if meeting.place.is_chief:
       with open(os.path.join(FLAGS.directory, "result.json"), "w",
                 encoding="utf-8") as output:
         json.dump(result, output)

@@ -11,10 +11,12 @@ from adapter_bert.distributed import tf_config
 from adapter_bert.experiments import parameters
 from adapter_bert.distributed import devices as distribution
 from adapter_bert import test_util
+from adapter_bert.training import graphs
 from adapter_bert.training import loop as training
+from adapter_bert.training import specs
 from benchmarks import communication
 
-training.enable_graph_mode()
+graphs.enable_graph_mode()
 
 ROOT = test_util.ROOT
 
@@ -34,8 +36,8 @@ def test_only_what_is_trained_is_all_reduced(method):
         "label_ids": batch["label_ids"] % 2,
         "example_weights": tf.ones([5])}).repeat()
     training.train_graph(
-        training.ModelSpec(config, 2, adapter_size=communication.ADAPTER_SIZE,
-                           tune=method),
+        specs.ClassifierSpec(config, 2, adapter_size=communication.ADAPTER_SIZE,
+                             tune=method),
         training.TrainSpec(num_train_steps=2, batch_size=10), dataset, strategy)
   # And the loss, and the wishes to stop, early or by one of two signals: a float
   # each.

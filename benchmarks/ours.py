@@ -6,7 +6,9 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert.data import datasets
 import modeling
+from adapter_bert.training import graphs
 from adapter_bert.training import loop as training
+from adapter_bert.training import specs
 
 
 class Subject(object):
@@ -16,12 +18,12 @@ class Subject(object):
     config: dict, as a bert_config.json.
     adapters: str, the layers with adapters: "all", "upper" for the upper half
       of the layers, or "none" to train the whole model without adapters.
-    precision: str, see training.PRECISIONS.
+    precision: str, see specs.PRECISIONS.
     batch_size: int.
   """
 
   def __init__(self, config, adapters, precision, batch_size):
-    training.enable_graph_mode()
+    graphs.enable_graph_mode()
     tf.logging.set_verbosity(tf.logging.ERROR)
     self._batches = collections.deque()
     with tf.Graph().as_default():
@@ -36,7 +38,7 @@ class Subject(object):
       self._graph = training.train_graph(
           _model(config, adapters, precision), spec, dataset,
           tf.distribute.get_strategy())
-      self._session = tf.Session(config=training.session_config())
+      self._session = tf.Session(config=graphs.session_config())
       self._session.run(tf.global_variables_initializer())
       self._session.run(self._graph.start_data)
 
@@ -71,10 +73,10 @@ class Subject(object):
 
 
 def _model(config, adapters, precision):
-  """The training.ModelSpec of a Subject's arguments."""
+  """The specs.ClassifierSpec of a Subject's arguments."""
   config = modeling.BertConfig.from_dict(config)
-  model = training.ModelSpec(bert_config=config, num_labels=2,
-                             precision=precision)
+  model = specs.ClassifierSpec(bert_config=config, num_labels=2,
+                               precision=precision)
   if adapters == "none":
     model.tune = "full"
   elif adapters == "upper":

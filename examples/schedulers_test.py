@@ -49,8 +49,12 @@ def test_kubernetes(tmp_path):
   place = tf_config.parse(config)
   assert place.address == "adapter-bert-2.adapter-bert:12345"
   # The Job's name, the Service's, its port; and the number in all its places.
-  assert len(re.findall("^  name: adapter-bert$", text, re.M)) == 2
-  assert "subdomain: adapter-bert" in text and "port: 12345" in text
+  assert len(re.findall("^  name: adapter-bert$", text, re.M)) == 3
+  assert "subdomain: adapter-bert" in text
+  assert len(re.findall(r"^[ -]*port: 12345$", text, re.M)) == 2
+  # Who may connect: the pods of the Job, to the pods of the Job.
+  policy = re.search("kind: NetworkPolicy\n(.*?)---", text, re.S).group(1)
+  assert policy.count("job-name: adapter-bert") == 2
   counts = re.findall(r"[:=] ?(\d+) +# workers", text)
   assert counts == [str(len(place.names))] * 3
   check_flags(flags)

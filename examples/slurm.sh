@@ -7,6 +7,10 @@
 # must share DATA, where output_dir is) and the flags. A process that is lost
 # stops the others within a minute; the job is then put into the queue again and
 # goes on from the last checkpoint.
+#
+# Every process opens its port to all of the network, without a password: whoever
+# reaches it, other users of the nodes too, reads and writes files as you. Ask
+# whether your cluster keeps jobs apart; docs/distributed.md says more.
 #SBATCH --job-name=adapter-bert
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1

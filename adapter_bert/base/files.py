@@ -170,7 +170,7 @@ def make_directory(path):
 
 
 def replace_directory(temporary, path):
-  """Renames a finished directory to `path`, in the place of what is there.
+  """Renames a finished directory to `path`, replacing what is there.
 
   A kill between the two renames leaves the old one as `path`.old, from which
   `recover_directory` puts it back.
@@ -246,7 +246,7 @@ def _is_alive(process):
 
 
 def check_regular(path, flag=None):
-  """Refuses what is no ordinary file: a directory, a device, a pipe.
+  """Refuses all but ordinary files: a directory, a device, a pipe.
 
   Reading /dev/zero never ends, and a pipe can be read only once.
 
@@ -464,7 +464,7 @@ def locked(directory, wait=False):
 
 
 def _take(lock, directory, wait):
-  """Locks an open file and writes into it who has it; see `locked`."""
+  """Locks an open file and writes its holder's name into it; see `locked`."""
   try:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

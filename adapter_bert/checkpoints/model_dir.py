@@ -96,13 +96,15 @@ def open_bert_dir(path, config_file=None, vocab_file=None, weights=None):
   return found
 
 
-def files_of(model_dir, config_file, vocab_file, init_checkpoint):
+def files_of(model_dir, config_file, vocab_file, init_checkpoint,
+             needs_config=True):
   """The files of a BERT: what the user gives, and the rest from model_dir.
 
   Args:
     model_dir: str or None.
     config_file, vocab_file, init_checkpoint: str or None, the flags that go
       over what the directory holds.
+    needs_config: bool; otherwise there may be no config_file.
 
   Returns: (config_file, vocab_file, init_checkpoint); without model_dir the
     last may be None.
@@ -111,7 +113,9 @@ def files_of(model_dir, config_file, vocab_file, init_checkpoint):
     errors.InputError: one of the first two is nowhere, or a Hugging Face
       directory is given as init_checkpoint, without its config.
   """
-  if init_checkpoint and hf_bert.is_dir(init_checkpoint) and (
+  is_own = model_dir and init_checkpoint and (
+      os.path.realpath(model_dir) == os.path.realpath(init_checkpoint))
+  if not is_own and init_checkpoint and hf_bert.is_dir(init_checkpoint) and (
       not config_file or
       os.path.realpath(os.path.dirname(config_file) or ".") !=
       os.path.realpath(init_checkpoint)):
@@ -123,9 +127,10 @@ def files_of(model_dir, config_file, vocab_file, init_checkpoint):
   if model_dir:
     found = open_bert_dir(model_dir, config_file, vocab_file, init_checkpoint)
     return found.config_file, found.vocab_file, found.weights
-  for name, value in (("bert_config_file", config_file),
-                      ("vocab_file", vocab_file)):
-    if not value:
+  for name, value, is_needed in (
+      ("bert_config_file", config_file, needs_config),
+      ("vocab_file", vocab_file, True)):
+    if is_needed and not value:
       raise errors.InputError("%s is not given; give it, or --model_dir" % name)
   return config_file, vocab_file, init_checkpoint
 

@@ -33,7 +33,10 @@ SHAPE = {
         "max_seq_length": _OPTIONAL(int),
         "replicas": _OPTIONAL(int),
     }),
-    "base": _OPTIONAL({"path": str, "sha256": str}),
+    # What tokenization.FullTokenizer.describe says.
+    "tokenizer": _OPTIONAL(dict),
+    # head: the rows of a Hugging Face classifier that the head started from.
+    "base": _OPTIONAL({"path": str, "sha256": str, "head": _OPTIONAL([int])}),
     # The scores of the best checkpoint.
     "dev": _OPTIONAL(dict),
     "fresh_pooler": _OPTIONAL(bool),
@@ -101,7 +104,10 @@ def check_same_run(found, record, fixed, what, give, trains=True):
   if not isinstance(found.get("task"), dict) or "name" not in found["task"]:
     raise errors.InputError("%s: its %s does not say of which task; give %s" %
                             (what, FILE, give))
-  for key in ["task", "bert_config", "num_labels"] + list(fixed):
+  keys = ["task", "bert_config", "num_labels"] + list(fixed)
+  if "tokenizer" in found and "tokenizer" in record:
+    keys.append("tokenizer")
+  for key in keys:
     there, here = found.get(key), record[key]
     if key == "task":
       there, here = _compared_tasks(there, here, trains)

@@ -24,9 +24,9 @@ from adapter_bert.base import errors
 from adapter_bert.distributed import launch_local
 import run_classifier_test
 from adapter_bert import test_util
-from adapter_bert.training import loop as training
+from adapter_bert.training import graphs
 
-training.enable_graph_mode()
+graphs.enable_graph_mode()
 
 ROOT = test_util.ROOT
 PROGRAM = os.path.join(ROOT, "run_classifier.py")

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import time
 
 import pytest
@@ -30,6 +31,54 @@ def test_one_that_is_killed_is_missed(processes, victim):
     assert word in line, line
   silence = int(re.search(r"no sign of it for (\d+) s", line).group(1))
   assert LOST_AFTER <= silence < 60
+
+
+# As when TensorFlow reports a broken connection, once a test wants it.
+BREAK = ("c.meet(); " + MARK % "met" + """
+while not os.path.exists(os.path.join(argv[1], "go")):
+  time.sleep(.05)
+c.signs.stop_for(ValueError("of TensorFlow"))
+""")
+
+
+def go(processes):
+  with open(os.path.join(processes.output_dir, "go"), "w", encoding="ascii"):
+    pass
+
+
+def test_the_broken_connection_of_a_killed_one(processes):
+  both = [processes.start(index, code, lost_after=60)
+          for index, code in enumerate((BREAK, HANG))]
+  processes.until("met")
+  both[1].kill()
+  both[1].wait()
+  go(processes)
+  began = time.monotonic()
+  assert ended(both[0]) == (
+      "error: worker 0: worker 1 (process %d on %s) is lost: the connection to it "
+      "broke, and at localhost:%d it cannot be reached (Connection refused); "
+      "start all processes again, with the same commands, to go on from the last "
+      "checkpoint" % (both[1].pid, socket.gethostname(), processes.ports[1]))
+  assert time.monotonic() - began < 5
+
+
+def test_a_broken_connection_though_all_ports_answer(processes):
+  both = [processes.start(index, code, lost_after=60)
+          for index, code in enumerate((BREAK, HANG))]
+  processes.until("met")
+  with socket.create_server(("localhost", processes.ports[1])):
+    go(processes)
+    line = ended(both[0])
+  assert "one of the other processes is lost" in line
+  assert "(ValueError; " in line and "the same commands" in line
+
+
+def test_a_broken_connection_of_one_that_said_why(processes):
+  both = [processes.start(index, code, lost_after=60) for index, code in
+          enumerate((BREAK, "c.meet(); raise errors.InputError('it is full')"))]
+  go(processes)
+  assert ended(both[0]) == "error: worker 0: worker 1 stopped: it is full"
+  assert ended(both[1]) == "error: it is full"
 
 
 @pytest.mark.slow

@@ -77,6 +77,16 @@ def test_the_first_error_reaches_all(processes):
                           "stopped: the disk is full")
 
 
+def test_a_signal_to_all_is_an_orderly_end(processes):
+  both = [processes.start(
+      index, "c.meet(); raise errors.Interrupted('after step 3', 143)")
+          for index in (0, 1)]
+  for process in both:
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 143 and "error: " not in stderr, stderr
+    assert stderr.splitlines()[-1] == "after step 3"
+
+
 def test_an_error_before_the_meeting_reaches_all(processes):
   chief = processes.start(0, "c.meet()")
   processes.until("cluster/worker-0.json")

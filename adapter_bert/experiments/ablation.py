@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
+from adapter_bert.checkpoints import model_dir
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.data import scoring
@@ -24,7 +25,6 @@ from adapter_bert.experiments.tables import INT
 from adapter_bert.experiments.tables import SCORE
 from adapter_bert.training import evaluation
 from adapter_bert.training import specs
-from adapter_bert.training import inputs as inputs_lib
 
 
 class SwitchedAdapter(object):
@@ -161,8 +161,10 @@ def of_checkpoint(task_checkpoint, data_dir, vocab_file,
     do_lower_case = record["do_lower_case"]
   except KeyError as error:
     raise errors.InputError("%s: has no %s" % (where, error)) from error
-  tokenizer = inputs_lib.load_tokenizer(
+  tokenizer = model_dir.load_tokenizer(
       vocab_file, do_lower_case, init_checkpoint, model.bert_config, where)
+  model_dir.check_tokenizer(record.get("tokenizer"), tokenizer, vocab_file,
+                            task_checkpoint)
   weights = weights_lib.Weights.open(task_checkpoint, init_checkpoint,
                                      force_base)
   with tempfile.TemporaryDirectory() as work_dir:

@@ -44,6 +44,7 @@ from adapter_bert.base import errors
 from adapter_bert.base import files
 from adapter_bert.base import flags as flags_lib
 from adapter_bert.data import tasks
+from adapter_bert.checkpoints import model_dir
 from adapter_bert.experiments import ablation
 from adapter_bert.experiments import grid
 from adapter_bert.experiments import plots
@@ -401,7 +402,7 @@ def _check_flags(flag_values, csv_path):
   plots.check_plot(output, "output")
   needed, others = ["results"], ["task_checkpoint"]
   if figure == "ablation":
-    needed, others = ["task_checkpoint", "data_dir", "vocab_file"], ["results"]
+    needed, others = ["task_checkpoint", "data_dir"], ["results"]
   for name in needed:
     if not flag_values[name].value:
       raise errors.InputError("figure %s needs --%s" % (figure, name))
@@ -426,9 +427,12 @@ def _of_a_sweep(flag_values, numbers_of, title):
 def _of_a_model(flag_values, title):
   """(tables.Table, the report, what they are of) of the ablation."""
   graphs.enable_graph_mode()
+  _, vocab_file, init_checkpoint = model_dir.files_of(
+      flag_values.model_dir, None, flag_values.vocab_file,
+      flag_values.init_checkpoint, needs_config=False)
   task, numbers = ablation.of_checkpoint(
-      flag_values.task_checkpoint, flag_values.data_dir, flag_values.vocab_file,
-      flag_values.init_checkpoint, flag_values.force_base,
+      flag_values.task_checkpoint, flag_values.data_dir, vocab_file,
+      init_checkpoint, flag_values.force_base,
       flag_values.eval_batch_size)
   what = "%s, dev %s" % (task.display_name, task.main_metric)
   return numbers, table_for_a_reader(

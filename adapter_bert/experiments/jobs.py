@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Optional
 
 from adapter_bert import settings as settings_lib
 from adapter_bert.base import errors
@@ -30,8 +31,9 @@ from adapter_bert.distributed import cores
 from adapter_bert.experiments import grid
 from adapter_bert.experiments import parameters
 from adapter_bert.experiments import report
-from adapter_bert.training import specs
 from adapter_bert.training import inputs as inputs_lib
+from adapter_bert.training import plan
+from adapter_bert.training import specs
 
 # Under a run's directory.
 STATE, LOG = "sweep_state.json", "log.txt"
@@ -55,6 +57,7 @@ class Options(object):
   bert_config_file: str
   init_checkpoint: str
   glue_dir: str
+  model_dir: Optional[str] = None
   jobs: int = 1
   keep_checkpoints: bool = False
 
@@ -78,7 +81,8 @@ class Options(object):
         dict(own, **run.settings),
         task_name=run["task_name"], do_train=True, do_eval=True,
         data_dir=data_dir or os.path.join(self.glue_dir, run.task.display_name),
-        vocab_file=self.vocab_file, bert_config_file=self.bert_config_file,
+        model_dir=self.model_dir, vocab_file=self.vocab_file,
+        bert_config_file=self.bert_config_file,
         init_checkpoint=self.init_checkpoint, output_dir=self.run_dir(run)))
 
 
@@ -128,8 +132,8 @@ def check_base(results, options):
   """
   digest = None
   for slug in results:
-    base = (run_record.read(os.path.join(
-        options.output_dir, report.RUNS, slug)) or {}).get("base")
+    base = (read_record(os.path.join(options.output_dir, report.RUNS, slug)) or
+            {}).get("base")
     if digest is None and options.init_checkpoint:
       digest = weights_lib.Weights.open(options.init_checkpoint).digest()
     if (base or {}).get("sha256") != digest:
@@ -138,6 +142,18 @@ def check_base(results, options):
           "than init_checkpoint %s; give another output_dir" %
           (options.output_dir, base["path"] if base else "random weights",
            options.init_checkpoint))
+
+
+def read_record(run_dir):
+  """A run's run.json; if that is damaged, the one with its task checkpoint.
+
+  Raises: errors.InputError if both are.
+  """
+  try:
+    return run_record.read(run_dir)
+  except errors.InputError as error:
+    say("warning: %s; taking that of its task checkpoint" % error)
+    return run_record.read(os.path.join(run_dir, plan.TASK))
 
 
 def command(config):
@@ -154,7 +170,9 @@ def command(config):
 
 
 def say(line):
-  print(line, flush=True)
+  # With its end in one piece: several threads say something.
+  sys.stdout.write(line + "\n")
+  sys.stdout.flush()
 
 
 def share_records(run_dir):
@@ -182,6 +200,9 @@ def result_of(run, run_dir, seconds):
         run_dir, "eval_results%s.txt" % split.suffix)).items():
       metrics[name + split.suffix] = value
   main_metric = run.task.main_metric
+  if "eval_" + main_metric not in metrics:
+    raise errors.InputError("%s: its evaluation has no %s" %
+                            (run_dir, main_metric))
   return {
       "settings": run.settings,
       "task": run.task.display_name,
@@ -216,7 +237,7 @@ def counts_of(run_dir):
     float, the fraction by either convention; whole: int, the model's without
     adapters and head.
   """
-  _, model = specs.model_from_record(run_record.read(run_dir),
+  _, model = specs.model_from_record(read_record(run_dir),
                                         run_dir)
   size = model.adapter_size if model.tuning.uses_adapters else None
   counts = parameters.count(

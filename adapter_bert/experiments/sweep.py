@@ -41,8 +41,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # pylint: disable=g-import-not-at-top
 from absl import flags
 
+from adapter_bert import settings as settings_lib
 from adapter_bert.base import errors
 from adapter_bert.base import files
+from adapter_bert.checkpoints import model_dir
 from adapter_bert.experiments import grid
 from adapter_bert.experiments import jobs
 from adapter_bert.experiments import report
@@ -65,6 +67,7 @@ def define_flags(flag_values=FLAGS):
       ("sweep_file", "A JSON file of grids; see the top of sweep.py."),
       ("glue_dir", "The directory with a directory of .tsv files for each GLUE "
        "task, as glue_dir/MRPC."),
+      ("model_dir", settings_lib.named("model_dir").help),
       ("vocab_file", "The vocabulary that BERT was trained with."),
       ("bert_config_file", "The bert_config.json of the pre-trained BERT."),
       ("init_checkpoint", "The pre-trained BERT: a checkpoint's prefix or its "
@@ -146,11 +149,13 @@ def options_from_flags(flag_values):
 
   Raises: errors.InputError for a flag that is missing.
   """
-  for name in ("vocab_file", "bert_config_file"):
-    if not flag_values[name].value:
-      raise errors.InputError("%s is not given" % name)
-  return jobs.Options(**{field.name: flag_values[field.name].value
-                    for field in dataclasses.fields(jobs.Options)})
+  options = jobs.Options(**{field.name: flag_values[field.name].value
+                            for field in dataclasses.fields(jobs.Options)})
+  files_of_model = model_dir.files_of(
+      options.model_dir, options.bert_config_file, options.vocab_file,
+      options.init_checkpoint)
+  return dataclasses.replace(options, **dict(zip(
+      ("bert_config_file", "vocab_file", "init_checkpoint"), files_of_model)))
 
 
 def main(argv, flag_values=FLAGS):

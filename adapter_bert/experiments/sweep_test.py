@@ -233,7 +233,7 @@ def test_damaged_results_are_worked_out_again(files, swept, tmp_path, capsys):
   first, second = run_dirs(copy)
   expected = json.loads(read(first, "result.json"))
   for path in (first + "/result.json", second + "/result.json",
-               second + "/sweep_state.json"):
+               second + "/sweep_state.json", second + "/run.json"):
     with open(path, "wb") as damaged:
       damaged.write(b"\xff")
   assert run_main(files, copy, "--tasks=MNLI", "--tunes=adapters,full",
@@ -242,6 +242,7 @@ def test_damaged_results_are_worked_out_again(files, swept, tmp_path, capsys):
   assert "2 runs, 2 of them finished before" in said
   assert said.count("was damaged, and is worked out again") == 2
   assert "sweep_state.json: is not text" in said
+  assert "run.json: is not text" in said
   assert json.loads(read(first, "result.json")) == expected
   rows = rows_in(copy)
   assert sorted(float(row.pop("seconds")) > 0 for row in rows) == [False, True]
@@ -286,7 +287,7 @@ def test_results_of_other_weights_are_not_mixed(files, swept, tmp_path):
     (["--tasks=RTE"], "RTE/train.tsv"),
     (["--tasks=AX"], "the task has no train file"),
     (["--tasks=MRPC", "--glue_dir="], "glue_dir is not given"),
-    (["--tasks=MRPC", "--vocab_file="], "vocab_file is not given"),
+    (["--tasks=MRPC", "--vocab_file="], "vocab_file is not given; give it, or"),
     (["--tasks=MRPC", "--tunes=top_n", "--top_n_layers=1,3"],
      "MRPC, top 3 layers"),
     (["--tasks=MRPC", "--set=precision=float16"], "precision is float16"),

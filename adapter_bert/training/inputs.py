@@ -14,8 +14,8 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import settings
 from adapter_bert.base import errors
-from adapter_bert.base import files
 from adapter_bert.checkpoints import bert_config as bert_config_lib
+from adapter_bert.checkpoints import model_dir
 from adapter_bert.data import features
 from adapter_bert.data import task_specs
 from adapter_bert.data import tasks
@@ -39,8 +39,19 @@ class Inputs(object):
   record: dict
 
 
+def with_files(config):
+  """The RunConfig with the files of its model_dir, where it names no others.
+
+  Raises: InputError if there is no config or no vocabulary.
+  """
+  names_of_files = ("bert_config_file", "vocab_file", "init_checkpoint")
+  found = model_dir.files_of(config.model_dir, *[
+      getattr(config, name) for name in names_of_files])
+  return dataclasses.replace(config, **dict(zip(names_of_files, found)))
+
+
 def read(config):
-  """The Inputs of a settings.RunConfig.
+  """The Inputs of a settings.RunConfig that has its files.
 
   Raises: InputError, also for settings that do not fit each other.
   """
@@ -48,9 +59,11 @@ def read(config):
   check_actions(config, task)
   features.check_room(config.max_seq_length, task.is_pair)
   bert_config = _bert_config(config, task)
-  tokenizer = load_tokenizer(config.vocab_file, config.do_lower_case,
-                             config.init_checkpoint, bert_config,
-                             config.bert_config_file)
+  tokenizer = model_dir.load_tokenizer(
+      config.vocab_file, config.do_lower_case, config.init_checkpoint,
+      bert_config, config.bert_config_file)
+  if config.do_train:
+    model_dir.warn_of_fewer_words(tokenizer, config.vocab_file, bert_config)
   model = specs.ClassifierSpec(
       bert_config=bert_config, num_labels=task.num_labels,
       is_regression=task.is_regression, adapter_size=config.adapter_size,
@@ -61,36 +74,13 @@ def read(config):
       prefix_length=config.prefix_length,
       prefix_hidden_size=config.prefix_hidden_size,
       prefix_positions=config.prefix_positions, prefix_init=config.prefix_init,
-      prefix_dropout_prob=config.prefix_dropout, precision=config.precision)
+      prefix_dropout_prob=config.prefix_dropout,
+      fresh_pooler=config.fresh_pooler, precision=config.precision)
   with errors.reported():
     _check_tuning(model)
     _check_prefix(config, model)
-  return Inputs(task, tokenizer, model, _record(config, task, model))
-
-
-def load_tokenizer(vocab_file, do_lower_case, init_checkpoint, bert_config,
-                   config_path):
-  """The tokenizer, checked against the model that reads its ids.
-
-  Args:
-    vocab_file, do_lower_case, init_checkpoint: as in RunConfig.
-    bert_config: modeling.BertConfig.
-    config_path: str, where it comes from, for messages.
-
-  Raises: InputError.
-  """
-  files.check_regular(vocab_file, "--vocab_file")
-  with errors.reported():
-    tokenization.validate_case_matches_checkpoint(do_lower_case,
-                                                  init_checkpoint)
-    tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
-  if len(tokenizer.vocab) > bert_config.vocab_size:
-    raise errors.InputError(
-        "%s has %d words and the model %d (vocab_size in %s); give the "
-        "vocabulary that the model was trained with" %
-        (vocab_file, len(tokenizer.vocab), bert_config.vocab_size,
-         config_path))
-  return tokenizer
+  return Inputs(task, tokenizer, model,
+                _record(config, task, model, tokenizer))
 
 
 def check_length(max_seq_length, bert_config, config_path):
@@ -131,6 +121,9 @@ def _layer_list(text, num_hidden_layers):
 
 def _check_tuning(model):
   """Raises ValueError for a method that is unknown or does not fit."""
+  if model.fresh_pooler and not model.tuning.trains("pooler/", [modeling.HEAD]):
+    raise ValueError("fresh_pooler is set, and tune=%s does not train the head, "
+                     "which a new pooler belongs to" % model.tune)
   if not model.tuning.uses_adapters and model.adapter_layers is not None:
     raise ValueError("adapter_layers is given, but the tuning method is %s, "
                      "which has no adapters" % model.tune)
@@ -206,7 +199,7 @@ def _bert_config(config, task):
   """The model's BertConfig, the sharing flags put over the file's keys."""
   path = config.bert_config_file
   bert_config = bert_config_lib.read(
-      path, layers_per_group=config.layers_per_group,
+      path, config.hidden_act, layers_per_group=config.layers_per_group,
       share_parameter_across_layers=config.share_parameter_across_layers,
       share_adapters=config.share_adapters)
   check_length(config.max_seq_length, bert_config, path)
@@ -215,13 +208,14 @@ def _bert_config(config, task):
   return bert_config
 
 
-def _record(config, task, model):
+def _record(config, task, model, tokenizer):
   """What run.json holds: enough to evaluate, and to refuse another run."""
   return dict(
       specs.describe_model(model),
       task=task_specs.task_to_dict(task),
       init_shared_from=config.init_shared_from,
-      do_lower_case=config.do_lower_case,
+      do_lower_case=tokenizer.do_lower_case,
+      tokenizer=tokenizer.describe(),
       schedule={name: getattr(config, name)
                 for name in settings.recorded("schedule")},
       versions={"tensorflow": tf.__version__, "numpy": np.__version__,
@@ -231,11 +225,10 @@ def _record(config, task, model):
 
 def in_common(config, inputs):
   """What all processes of a run must agree in, a dict."""
-  words = hashlib.sha256("\n".join(inputs.tokenizer.vocab).encode("utf-8"))
   return dict(
       settings.agreed(config),
       bert_config=inputs.record["bert_config"], task=inputs.record["task"],
-      vocabulary=words.hexdigest()[:12], code=_digest_of_code(),
+      tokenizer=inputs.record["tokenizer"], code=_digest_of_code(),
       tensorflow=tf.__version__)
 
 

@@ -28,33 +28,17 @@ from absl import logging
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import matching
+from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
 from adapter_bert.ops.compiled import CompiledOps
 from adapter_bert.ops.dropout import SeededOps
-from adapter_bert.training import evaluation
 from adapter_bert.training import graphs
 from adapter_bert.training import reports
 from adapter_bert.training import signals
-from adapter_bert.training import specs
 from adapter_bert.tuning import Tuning
 import optimization
-
-
-# Here until their callers take them from where they are.
-PRECISIONS = specs.PRECISIONS
-ModelSpec = specs.ClassifierSpec
-create_model = specs.create_model
-describe_model = specs.describe_model
-model_from_record = specs.model_from_record
-enable_graph_mode = graphs.enable_graph_mode
-session_config = graphs.session_config
-summary_writer = reports.summary_writer
-scalar_summary = reports.scalar_summary
-predict = evaluation.predict
-predictor = evaluation.predictor
-export = evaluation.export
 
 
 # ----------------------------------------------------------------- the specs
@@ -88,12 +72,6 @@ class TrainSpec(object):
 # ----------------------------------------------------------------- the graph
 
 
-def build(model, is_training, batch):
-  """(None, losses, None, outputs) of a ClassifierSpec's `build`."""
-  outputs = model.build(is_training, batch)
-  return None, outputs.losses, None, outputs.predictions["outputs"]
-
-
 def _replica_id():
   return tf.distribute.get_replica_context().replica_id_in_sync_group
 
@@ -114,7 +92,7 @@ def log_trained(tuning, trained, variables):
       names -= set(v.name for v in members)
   rest = [v for v in trained if v.name in names]
   if rest:
-    logging.info("  %-10s %10d parameters in %d variables", "other BERT",
+    logging.info("  %-10s %10d parameters in %d variables", "others",
                  count(rest), len(rest))
 
 
@@ -133,11 +111,11 @@ def train(model, spec, records, weights, output_dir, group=None,
     model: specs.ModelSpec.
     spec: TrainSpec.
     records: the examples, of the kind that the model's datasets take.
-    weights: checkpoints.Weights that the run starts from, or None for random
+    weights: weights_lib.Weights that the run starts from, or None for random
       ones.
     output_dir: str; of several processes only the chief writes to it.
     group: distribution.Group; None: one device.
-    init_shared_from: see checkpoints.match.
+    init_shared_from: see matching.match.
     listeners: objects of which the chief calls `after_save(session, step)`
       after each checkpoint that is due; if one returns true, the run stops.
 
@@ -148,16 +126,9 @@ def train(model, spec, records, weights, output_dir, group=None,
     checkpoint of the step that all of them stopped after is there.
   """
   group = group or distribution.one_device()
-  latest = group.shared_path(
-      output_dir, lambda: checkpoints.newest(output_dir), ".index")
-  start_step = checkpoints.step_of(latest) if latest else 0
+  latest, start_step = _newest_for_all(output_dir, spec, group)
   if start_step >= spec.num_train_steps:
-    logging.info("%s has done %d steps of %d already; nothing to train",
-                 latest, start_step, spec.num_train_steps)
     return start_step
-  if latest:
-    logging.info("going on from %s, step %d of %d", latest, start_step,
-                 spec.num_train_steps)
   initial = {} if latest else model.initial_values(records, weights)
   with tf.Graph().as_default(), group.strategy.scope():
     dataset = _train_dataset(model, spec, records, group, start_step)
@@ -178,17 +149,36 @@ def train(model, spec, records, weights, output_dir, group=None,
                          start_step)
         report = reports.Report(spec, output_dir)
       stopped = _loop(session, graph, spec, group, saving, report)
+      if report:
+        report.flush()
   # Nobody leaves while another one may still wait for its last all-reduce.
   group.barrier("trained")
   if stopped:
-    number, step = stopped
-    raise errors.Interrupted(
-        "stopped by %s after step %d of %d, which is saved; the same command "
-        "goes on from there" % (number.name, step, spec.num_train_steps),
-        128 + number)
+    raise _interrupted(spec, *stopped)
   if not group.is_chief:
     return spec.num_train_steps
-  return checkpoints.step_of(checkpoints.newest(output_dir))
+  return weights_lib.step_of(weights_lib.newest_readable(output_dir))
+
+
+def _newest_for_all(output_dir, spec, group):
+  """The checkpoint that all processes start from, and its step; None and 0."""
+  latest = group.shared_path(
+      output_dir, lambda: weights_lib.newest_readable(output_dir), ".index")
+  step = weights_lib.step_of(latest) if latest else 0
+  if step >= spec.num_train_steps:
+    logging.info("%s has done %d steps of %d already; nothing to train",
+                 latest, step, spec.num_train_steps)
+  elif latest:
+    logging.info("going on from %s, step %d of %d", latest, step,
+                 spec.num_train_steps)
+  return latest, step
+
+
+def _interrupted(spec, number, step):
+  """The error for a signal.Signals that came, saved after so many steps."""
+  return errors.Interrupted(
+      "stopped by %s after step %d of %d, which is saved; the same command goes "
+      "on from there" % (number.name, step, spec.num_train_steps), 128 + number)
 
 
 def _loop(session, graph, spec, group, saving, report):
@@ -406,15 +396,15 @@ def _start(graph, weights, config, spec, init_shared_from, initial):
   load_trained, load_frozen = [], []
   if weights is None:
     logging.warning(
-        "NO init_checkpoint: BERT itself starts from random weights%s. Give "
+        "NO init_checkpoint: the model itself starts from random weights%s. Give "
         "--init_checkpoint unless this is a test.",
         ", and they stay so, because they are frozen" if frozen else "")
   else:
-    found = checkpoints.match(graph.variables, weights, config,
+    found = matching.match(graph.variables, weights, config,
                               init_shared_from)
-    checkpoints.report(found, weights)
-    load_trained = checkpoints.load_ops(graph.trained, found, weights)
-    load_frozen = checkpoints.load_ops(frozen, found, weights)
+    matching.report(found, weights)
+    load_trained = matching.load_ops(graph.trained, found, weights)
+    load_frozen = matching.load_ops(frozen, found, weights)
     names = set(v.name for v in frozen)
     saved = [v for v in saved if v.name not in names]
   load_trained = load_trained + [
@@ -431,7 +421,7 @@ def _start(graph, weights, config, spec, init_shared_from, initial):
 
 def _check_resumable(latest, saved):
   """Raises InputError if a checkpoint cannot give the saved variables."""
-  weights = checkpoints.Weights([latest])
+  weights = weights_lib.Weights([latest])
   lacking = [v.op.name for v in saved if v.op.name not in weights.shapes]
   for variable in saved:
     name, shape = variable.op.name, variable.shape.as_list()
@@ -462,12 +452,12 @@ class _Saving(object):
   def __init__(self, session, saver, output_dir, spec, listeners, step):
     self._session = session
     self._saver = saver
-    self._prefix = os.path.join(output_dir, checkpoints.CHECKPOINT_NAME)
+    self._prefix = os.path.join(output_dir, weights_lib.CHECKPOINT_NAME)
     self._spec = spec
     self._listeners = listeners
     self._last_step, self._last_time = step, time.monotonic()
     # Those of earlier starts count towards keep_checkpoint_max.
-    saver.recover_last_checkpoints(checkpoints.numbered(output_dir))
+    saver.recover_last_checkpoints(weights_lib.numbered(output_dir))
 
   def is_due(self, step):
     """Whether a checkpoint is to be written after so many steps."""

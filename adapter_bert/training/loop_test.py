@@ -21,10 +21,12 @@ from adapter_bert.data import tfrecords
 import modeling
 from adapter_bert import test_util
 import tokenization
+from adapter_bert.training import evaluation
 from adapter_bert.training import graphs
 from adapter_bert.training import loop as training
+from adapter_bert.training import specs
 
-training.enable_graph_mode()
+graphs.enable_graph_mode()
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"] + list("abcdefghijklmnopqrstuvwxyz")
 TASK = task_specs.task_from_dict({
@@ -67,11 +69,11 @@ def fixture_weights(tmp_path_factory):
 
 
 def spec_of(dropout=0.0, **fields):
-  """A ModelSpec of two tiny layers."""
+  """A ClassifierSpec of two tiny layers."""
   config = test_util.tiny_config(
       num_hidden_layers=2, hidden_dropout_prob=dropout,
       attention_probs_dropout_prob=dropout)
-  return training.ModelSpec(config, 2, adapter_size=3,
+  return specs.ClassifierSpec(config, 2, adapter_size=3,
                             head_dropout_prob=dropout, **fields)
 
 
@@ -261,7 +263,7 @@ def test_mirrored_replicas_train_as_one_device(records, weights, tmp_path,
   assert group.num_replicas == replicas
   one = train(spec_of(), records, weights, tmp_path / "one")
   several = train(spec_of(), records, weights, tmp_path / "several", group)
-  predicted = training.predict(
+  predicted = evaluation.predict(
       spec_of(), records, checkpoints.Weights(
           weights.prefixes + [checkpoints.newest(str(tmp_path / "several"))]),
       batch_size=5, group=group)
@@ -269,17 +271,17 @@ def test_mirrored_replicas_train_as_one_device(records, weights, tmp_path,
   losses = scalars(tmp_path / "one", "loss")
   for step, loss in scalars(tmp_path / "several", "loss").items():
     assert loss == pytest.approx(losses[step], abs=1e-5)
-  alone = training.predict(spec_of(), records, checkpoints.Weights(
+  alone = evaluation.predict(spec_of(), records, checkpoints.Weights(
       weights.prefixes + [checkpoints.newest(str(tmp_path / "one"))]))
   np.testing.assert_allclose(predicted.outputs, alone.outputs, atol=1e-4)
   np.testing.assert_array_equal(predicted.labels, alone.labels)
 
 
 def test_predictions_are_in_order_whatever_the_batch(records, weights):
-  expected = training.predict(spec_of(), records, weights, batch_size=1)
+  expected = evaluation.predict(spec_of(), records, weights, batch_size=1)
   assert expected.labels.tolist() == [i % 2 for i in range(22)]
   for batch_size in (4, 22, 30):
-    found = training.predict(spec_of(), records, weights, batch_size)
+    found = evaluation.predict(spec_of(), records, weights, batch_size)
     np.testing.assert_allclose(found.outputs, expected.outputs, atol=1e-6)
     np.testing.assert_allclose(found.losses, expected.losses, atol=1e-6)
   picked = expected.outputs[np.arange(22), expected.labels]
@@ -414,10 +416,10 @@ def test_a_predictor_runs_often_and_takes_what_is_fed(records, weights):
     return tensor * factors[-1]
 
   model = spec_of(adapter_fn=fed)
-  with training.predictor(model, records, weights, batch_size=5) as run:
+  with evaluation.predictor(model, records, weights, batch_size=5) as run:
     plain, without, again = run(), run({factors[1]: 0.0}), run()
   np.testing.assert_array_equal(plain.outputs, again.outputs)
-  once = training.predict(spec_of(adapter_fn=lambda x: x), records, weights)
+  once = evaluation.predict(spec_of(adapter_fn=lambda x: x), records, weights)
   np.testing.assert_allclose(plain.outputs, once.outputs, atol=1e-6)
   np.testing.assert_array_equal(without.labels, once.labels)
   assert np.abs(without.outputs - once.outputs).max() > 1e-4
@@ -428,7 +430,7 @@ def test_a_predictor_runs_often_and_takes_what_is_fed(records, weights):
 
 def recorded(model, of=TASK, **changes):
   """What a run leaves in run.json of a task and a model, through JSON."""
-  record = dict(training.describe_model(model), task=task_specs.task_to_dict(of),
+  record = dict(specs.describe_model(model), task=task_specs.task_to_dict(of),
                 schedule={"precision": model.precision})
   return json.loads(json.dumps(dict(record, **changes)))
 
@@ -438,18 +440,18 @@ def recorded(model, of=TASK, **changes):
     dict(tune="adapters+head", precision="bfloat16")])
 def test_a_model_comes_back_from_its_record(fields):
   model = spec_of(**fields)
-  task, again = training.model_from_record(recorded(model), "here")
+  task, again = specs.model_from_record(recorded(model), "here")
   assert task == TASK
-  assert training.describe_model(again) == training.describe_model(model)
+  assert specs.describe_model(again) == specs.describe_model(model)
   assert again.precision == model.precision
-  _, reduced = training.model_from_record(recorded(model), "here", "float32")
+  _, reduced = specs.model_from_record(recorded(model), "here", "float32")
   assert reduced.precision == "float32"
 
 
 def test_a_regression_comes_back_from_its_record():
   task = tasks.get_task("sts-b")
   model = dataclasses.replace(spec_of(), num_labels=1, is_regression=True)
-  found, again = training.model_from_record(recorded(model, task), "here")
+  found, again = specs.model_from_record(recorded(model, task), "here")
   assert found == task and again.is_regression and again.num_labels == 1
 
 
@@ -463,7 +465,7 @@ def test_a_regression_comes_back_from_its_record():
 ])
 def test_a_record_that_cannot_be_used_is_one_line(changes, words):
   with pytest.raises(errors.InputError) as caught:
-    training.model_from_record(recorded(spec_of(), **changes), "here")
+    specs.model_from_record(recorded(spec_of(), **changes), "here")
   line = str(caught.value)
   assert line.startswith("here: its run.json") and "\n" not in line
   for word in words:
@@ -472,10 +474,10 @@ def test_a_record_that_cannot_be_used_is_one_line(changes, words):
 
 def test_a_record_that_lacks_something_says_what():
   with pytest.raises(errors.InputError, match="here: has no run.json"):
-    training.model_from_record(None, "here")
+    specs.model_from_record(None, "here")
   for key in ("task", "bert_config", "num_labels", "adapter_size",
               "adapter_layers", "tune", "top_n_layers", "schedule"):
     record = recorded(spec_of())
     del record[key]
     with pytest.raises(errors.InputError, match="run.json has no '%s'" % key):
-      training.model_from_record(record, "here")
+      specs.model_from_record(record, "here")

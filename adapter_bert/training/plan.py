@@ -15,11 +15,15 @@ import dataclasses
 import os
 from typing import Any, Callable, List, Optional
 
+from absl import logging
+
+from adapter_bert import names
 from adapter_bert import settings
 from adapter_bert.base import errors
 from adapter_bert.base import files
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.checkpoints import weights as weights_lib
+from adapter_bert.checkpoints.foreign import hf_bert
 from adapter_bert.data import tasks
 from adapter_bert.data import tfrecords
 from adapter_bert.training import best
@@ -174,9 +178,9 @@ def make(config, inputs, group):
   if config.init_checkpoint:
     weights_lib.find(config.init_checkpoint)  # Also where it is not used.
   training = weights = None
-  find_weights = lambda: _weights_to_evaluate(config, group)
+  find_weights = lambda: _weights_to_evaluate(config, inputs, group)
   if config.do_train:
-    start, record["base"] = _starting_weights(config, found, record)
+    start, record["base"] = _starting_weights(config, inputs, found, record)
     group.same({"init_checkpoint (its digest)":
                     (record["base"] or {}).get("sha256")})
     training = _training(config, start)
@@ -304,7 +308,36 @@ def _checked_record(config, record, found):
 # ----------------------------------------------------------------- the weights
 
 
-def _starting_weights(config, found, record):
+def _open_base(config, inputs):
+  """The weights at init_checkpoint, with the head of a classifier if it fits.
+
+  Returns: (weights_lib.Weights, what run.json says of them).
+  """
+  path, rows = config.init_checkpoint, None
+  if hf_bert.is_dir(path):
+    labels = None if inputs.task.is_regression else list(inputs.task.labels)
+    rows = hf_bert.head_rows(path, labels, config.head_labels)
+  elif config.head_labels:
+    raise errors.InputError(
+        "head_labels is given, and init_checkpoint %s is no Hugging Face "
+        "directory, whose classifier it could describe" % path)
+  weights = weights_lib.Weights.open(path, head_rows=rows)
+  base = run_record.describe_base(weights, path)
+  if rows is not None:
+    base["head"] = rows
+  return _with_pooler(weights, inputs.model), base
+
+
+def _with_pooler(weights, model):
+  """A base's weights, without its pooler if the model has a new one."""
+  if model.fresh_pooler:
+    return weights.without(names.is_pooler)
+  if weights.has_untrained_pooler():
+    logging.warning("%s", weights_lib.UNTRAINED_POOLER % weights)
+  return weights
+
+
+def _starting_weights(config, inputs, found, record):
   """What training starts from.
 
   Returns: (weights_lib.Weights, what run.json says of them), or (None, None).
@@ -319,12 +352,11 @@ def _starting_weights(config, found, record):
           "layers to start from" % record["init_shared_from"])
     return None, None
   if not known:
-    weights = weights_lib.Weights.open(config.init_checkpoint)
-    return weights, run_record.describe_base(weights, config.init_checkpoint)
+    return _open_base(config, inputs)
   weights = weights_lib.find_base(
       known, config.init_checkpoint,
       "the run in %s started from" % config.output_dir)
-  return weights, dict(
+  return _with_pooler(weights, inputs.model), dict(
       known, path=os.path.abspath(config.init_checkpoint or known["path"]))
 
 
@@ -342,7 +374,7 @@ def _check_without_base(config, found):
         (config.output_dir, precision, config.precision))
 
 
-def _weights_to_evaluate(config, group):
+def _weights_to_evaluate(config, inputs, group):
   """The Weights to evaluate: the first there is of task_checkpoint, the best
   with save_best, the newest in output_dir, the task checkpoint in it, and
   init_checkpoint."""
@@ -359,7 +391,7 @@ def _weights_to_evaluate(config, group):
     weights = weights_lib.Weights.open(path, base=config.init_checkpoint,
                                        force_base=config.force_base)
   elif config.init_checkpoint:
-    weights = weights_lib.Weights.open(config.init_checkpoint)
+    weights, _ = _open_base(config, inputs)
   else:
     raise errors.InputError(
         "%s has no checkpoint, and init_checkpoint is not given: there is "

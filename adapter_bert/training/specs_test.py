@@ -9,10 +9,11 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert.distributed import devices as distribution
 import modeling
+from adapter_bert.training import graphs
 from adapter_bert.training import loop as training
 from adapter_bert.training import specs
 
-training.enable_graph_mode()
+graphs.enable_graph_mode()
 
 # x, y: 4 examples of up to 3 tokens; the loss of each is a mean over its own.
 ROWS = {
@@ -83,7 +84,7 @@ def test_the_mean_is_over_the_global_batch(replicas, weighted, monkeypatch):
         Line(weighted), training.TrainSpec(1, batch_size=3), dataset,
         group.strategy)
     with tf.Session(config=group.configured(
-        training.session_config())) as session:
+        graphs.session_config())) as session:
       session.run([tf.global_variables_initializer(), graph.start_data])
       loss, found = session.run([graph.loss, seen[0]])
   tokens = np.array([3, 1, 2, 0]) if weighted else np.array([1, 1, 1, 0])
