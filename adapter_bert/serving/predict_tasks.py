@@ -44,6 +44,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import bert_config
+from adapter_bert.checkpoints import model_dir
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.base import errors
 from adapter_bert.base import flags as flags_lib
@@ -55,7 +57,8 @@ from adapter_bert.data import tasks
 import modeling
 from adapter_bert import settings
 from adapter_bert.training import inputs as inputs_lib
-from adapter_bert.training import loop as training
+from adapter_bert.training import graphs
+from adapter_bert.training import specs
 
 FLAGS = flags.FLAGS
 
@@ -83,7 +86,7 @@ class TaskCheckpoint(object):
   prefix: str
   record: dict
   task: tasks.Task
-  model: training.ModelSpec
+  model: specs.ClassifierSpec
 
 
 def read_checkpoints(paths, precision):
@@ -91,7 +94,7 @@ def read_checkpoints(paths, precision):
 
   Args:
     paths: list of str, what checkpoints.find takes.
-    precision: a key of training.PRECISIONS.
+    precision: a key of specs.PRECISIONS.
 
   Raises: InputError naming the checkpoint that cannot be used.
   """
@@ -102,7 +105,7 @@ def read_checkpoints(paths, precision):
                               "directories with a comma between them")
     prefix = checkpoints.find(path)
     record = run_record.read(os.path.dirname(prefix))
-    task, model = training.model_from_record(record, prefix, precision)
+    task, model = specs.model_from_record(record, prefix, precision)
     _check_record(record, prefix)
     same = sum(other.task.display_name == task.display_name for other in found)
     name = task.display_name + ("#%d" % (same + 1) if same else "")
@@ -160,8 +163,7 @@ def check_config(path, checkpoint):
 
   Only keys that are in the file are compared: the run may have had flags.
   """
-  with errors.reported():
-    config = modeling.BertConfig.from_json_file(path)
+  config = bert_config.read(path)
   recorded = checkpoint.model.bert_config
   key = _differing_key(config, recorded, vars(config))
   if key:
@@ -233,7 +235,7 @@ class SharedModel(object):
         for number, place in enumerate(places):
           self._runs[place] = built.probabilities, number
           self.own_bytes[place] = _bytes(built.own.values()) // len(group)
-      self._session = tf.Session(graph=graph, config=training.session_config())
+      self._session = tf.Session(graph=graph, config=graphs.session_config())
     self.shared = list(shared.values())
     self._load(load, base)
 
@@ -262,7 +264,7 @@ def _alike(tasks):
   """scope -> the places of the tasks whose models differ in values only."""
   groups = {}
   for place, task in enumerate(tasks):
-    model = dict(training.describe_model(task.model), bert_config=None,
+    model = dict(specs.describe_model(task.model), bert_config=None,
                  is_regression=task.model.is_regression)
     groups.setdefault(json.dumps(model, sort_keys=True), []).append(place)
   return {"tasks_%d" % number: places
@@ -315,8 +317,8 @@ def _build(scope, group, batch, number):
   labels = tf.cast(batch["label_ids"],
                    tf.float32 if model.is_regression else tf.int32)
   with tf.variable_scope(scope, custom_getter=own_or_shared):
-    _, _, _, built.probabilities = training.build(
-        model, False, dict(batch, label_ids=labels))
+    built.probabilities = model.build(
+        False, dict(batch, label_ids=labels)).predictions["outputs"]
   return built
 
 
@@ -559,6 +561,9 @@ def set_up(options):
 
   Raises: InputError.
   """
+  _, vocab_file, init_checkpoint = model_dir.files_of(
+      options.model_dir, options.bert_config_file, options.vocab_file,
+      options.init_checkpoint, needs_config=False)
   tasks = read_checkpoints(options.task_checkpoints, options.precision)
   first = tasks[0]
   if options.bert_config_file:
@@ -566,11 +571,12 @@ def set_up(options):
   config = first.model.bert_config
   where = os.path.join(os.path.dirname(first.prefix), run_record.FILE)
   inputs_lib.check_length(options.max_seq_length, config, where)
-  tokenizer = inputs_lib.load_tokenizer(
-      options.vocab_file, first.record["do_lower_case"],
-      options.init_checkpoint, config, where)
-  base = open_base(tasks, options.init_checkpoint, options.force_base)
+  tokenizer = model_dir.load_tokenizer(
+      vocab_file, first.record["do_lower_case"], init_checkpoint, config, where)
+  base = open_base(tasks, init_checkpoint, options.force_base)
   for task in tasks:
+    model_dir.check_tokenizer(task.record.get("tokenizer"), tokenizer,
+                              vocab_file, task.prefix)
     length = task.record.get("schedule", {}).get("max_seq_length")
     if length not in (None, options.max_seq_length):
       logging.warning("%s was trained with max_seq_length=%s, and here it is "
@@ -622,7 +628,7 @@ def main(argv):
   if FLAGS["verbosity"].using_default_value:
     logging.set_verbosity(logging.INFO)
   tf.logging.set_verbosity(tf.logging.ERROR)
-  training.enable_graph_mode()
+  graphs.enable_graph_mode()
   # Ends quietly when the reader of the output has enough, as `head` does.
   signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   try:

@@ -23,9 +23,9 @@ from adapter_bert.serving import predict_tasks
 import run_classifier_test
 from adapter_bert import test_util
 import tokenization
-from adapter_bert.training import loop as training
+from adapter_bert.training import graphs
 
-training.enable_graph_mode()
+graphs.enable_graph_mode()
 
 PROGRAM = [sys.executable, "-m", "adapter_bert.serving.predict_tasks"]
 
