@@ -612,9 +612,9 @@ def attention_layer(from_tensor, to_tensor, attention_mask=None,
 
   context = tf.matmul(probabilities, value)              # [B, N, F, H]
   context = tf.transpose(context, [0, 2, 1, 3])          # [B, F, N, H]
-  rows = ([batch_size * from_seq_length] if do_return_2d_tensor or tokens else
-          [batch_size, from_seq_length])
-  output = tf.reshape(context, rows + [width])
+  is_matrix = do_return_2d_tensor or tokens is not None
+  output = tf.reshape(context, ([batch_size * from_seq_length] if is_matrix else
+                                [batch_size, from_seq_length]) + [width])
   if tokens is not None:
     output = tokens.pack(output)
   return output if cache is None else (output, new_cache)
@@ -648,8 +648,7 @@ def _heads(tensor, name, activation, shape, initializer_range, tokens, use_bias,
 def _written(cached, new, index):
   """`cached` [B, N, T, H] with `new` [B, N, F, H] from position index on."""
   shape = get_shape_list(new)
-  # In a loop this op writes into the cache itself; tf.tensor_scatter_nd_update
-  # copies all of it each time.
+  # In a loop it writes in place, where tf.tensor_scatter_nd_update copies all.
   written = tf.raw_ops.TensorStridedSliceUpdate(
       input=cached, begin=tf.stack([0, 0, index, 0]),
       end=tf.stack(shape[:2] + [index + shape[2], shape[3]]),
@@ -693,8 +692,7 @@ def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3, *,
                         ops=None):
   """The bottleneck adapter of Houlsby et al., section 2.1.
 
-  x + (gelu(x W1 + b1) W2 + b2). The weights start near zero, and so the whole
-  near the identity, and a frozen BERT near itself.
+  x + (gelu(x W1 + b1) W2 + b2), which starts near the identity.
 
   Args:
     input_tensor: float [rows, D], as what is returned.
