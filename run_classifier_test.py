@@ -19,6 +19,7 @@ from adapter_bert.checkpoints import record as run_record
 from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.checkpoints.foreign import hf_bert
 from adapter_bert.base import errors
+from adapter_bert.base import files as files_lib
 from adapter_bert.data import task_specs
 from adapter_bert.data import tasks
 from adapter_bert.data import tfrecords
@@ -800,6 +801,22 @@ def test_an_output_dir_of_another_run_is_left_alone(files, mrpc):
                  num_train_epochs=2)
   assert "digest" in line
   assert sorted(os.listdir(mrpc)) == before
+
+
+def test_two_runs_do_not_train_in_one_output_dir(files, mrpc):
+  expected = lines_of(mrpc, "eval_results.txt")
+  with files_lib.locked(mrpc):
+    line = refused(files, mrpc, task="MRPC", num_train_epochs=2)
+    assert mrpc in line and "process %d on" % os.getpid() in line
+    files.run("MRPC", mrpc, do_eval=True)  # of a training that is under way
+  assert lines_of(mrpc, "eval_results.txt") == expected
+
+
+def test_a_scheme_that_nobody_can_open_is_refused_first(files, tmp_path):
+  for name in ("output_dir", "init_checkpoint", "data_dir", "vocab_file"):
+    with pytest.raises(errors.InputError, match="%s is nowhere://x" % name):
+      settings.RunConfig(**dict(files.settings("MRPC", tmp_path),
+                                **{name: "nowhere://x"}))
 
 
 def test_a_task_checkpoint_of_another_base_unless_forced(files, mrpc, tmp_path):

@@ -66,38 +66,42 @@ _ALL_MODELS = ("run_classifier", "predict_tasks", "sweep", "figures")
 
 # A run: one field of RunConfig, and one flag of run_classifier.py, each.
 RUN = (
-    Setting("data_dir", str, REQUIRED, "The directory of the task's .tsv files.",
+    Setting("data_dir", str, REQUIRED,
+            "The directory of the task's .tsv files.",
             reference=True, agreed=None,
-            programs=("run_classifier", "figures")),
+            programs=("run_classifier", "figures"), is_path=True),
     Setting("model_dir", str, None,
             "The directory of the pre-trained model, as Google or OpenAI "
             "publishes it or Hugging Face saves it; for a BERT in place of "
             "bert_config_file, vocab_file and init_checkpoint, which go over "
             "what it holds.", agreed=None, swept=False,
-            programs=_ALL_MODELS + ("generate",)),
+            programs=_ALL_MODELS + ("generate",), is_path=True),
     Setting("bert_config_file", str, None,
             "The bert_config.json of the pre-trained BERT.", reference=True,
             agreed=None, swept=False,
-            programs=("run_classifier", "predict_tasks", "sweep")),
+            programs=("run_classifier", "predict_tasks", "sweep"),
+            is_path=True),
     Setting("task_name", str, None,
             "The GLUE task: %s. Case does not matter." % ", ".join(
                 task.display_name for task in tasks.TASKS.values()),
             reference=True),
     Setting("vocab_file", str, None,
             "The vocabulary that BERT was trained with.", reference=True,
-            agreed=None, swept=False, programs=_ALL_MODELS),
+            agreed=None, swept=False, programs=_ALL_MODELS, is_path=True),
     Setting("output_dir", str, REQUIRED,
             "Where checkpoints and results are written.", reference=True,
-            decides_result=False, agreed=None, swept=False),
+            decides_result=False, agreed=None, swept=False, is_path=True),
     Setting("task_spec", str, None,
             "A JSON file that describes a task of your own, in the place of "
-            "task_name; task_specs.py says what is in it.", agreed=None),
+            "task_name; task_specs.py says what is in it.", agreed=None,
+            is_path=True),
     Setting("task_files_anywhere", bool, False,
             "The files of task_spec may lie outside of data_dir.",
             decides_result=False, agreed=None, swept=False),
     Setting("init_checkpoint", str, None,
             "The pre-trained BERT: a checkpoint's prefix or its directory.",
-            reference=True, agreed=None, swept=False, programs=_ALL_MODELS),
+            reference=True, agreed=None, swept=False, programs=_ALL_MODELS,
+            is_path=True),
     Setting("hidden_act", str, None,
             "The activation, in place of the config's: gelu is Google's tanh "
             "form, gelu_erf the exact one.", allowed=bert_config.HIDDEN_ACTS,
@@ -217,7 +221,8 @@ RUN = (
             recorded="run"),
     Setting("task_checkpoint", str, None,
             "Evaluate and predict with this task checkpoint (a run's task/ or "
-            "best/) over init_checkpoint.", agreed="given", swept=False),
+            "best/) over init_checkpoint.", agreed="given", swept=False,
+            is_path=True),
     Setting("force_base", bool, False,
             "Take task_checkpoint with another base than it was trained on.",
             swept=False,
@@ -225,7 +230,7 @@ RUN = (
     Setting("export_full_checkpoint", str, None,
             "Write the whole model to this prefix, for tools that load the "
             "reference's checkpoints.", decides_result=False, agreed="given",
-            swept=False),
+            swept=False, is_path=True),
     Setting("save_best", bool, False,
             "At each checkpoint, evaluate on dev, and keep the best by the "
             "task's metric in best/, to be evaluated and predicted with."),
@@ -273,12 +278,12 @@ def _own(programs, *arguments, **keywords):
 ANSWER = (
     _own("predict_tasks generate", "task_checkpoints", list, REQUIRED,
          "Comma-separated: the directories output_dir/task or output_dir/best "
-         "of runs on one and the same model."),
+         "of runs on one and the same model.", is_path=True),
     _own("predict_tasks generate", "input", str, None,
          "Sentences or pairs with a tab for predict_tasks, JSON for generate, "
-         "one on a line; default: stdin."),
+         "one on a line; default: stdin.", is_path=True),
     _own("predict_tasks generate", "output", str, None,
-         "JSON lines; default: stdout.", decides_result=False),
+         "JSON lines; default: stdout.", decides_result=False, is_path=True),
     _own("predict_tasks", "header", bool, False,
          "Whether the first line is a header, to be skipped."),
     _own("predict_tasks generate", "batch_size", int, 32,

@@ -45,6 +45,26 @@ def _gfile():
   return tf.io.gfile
 
 
+def check_scheme(path, name):
+  """Refuses a path whose scheme TensorFlow cannot open on this machine.
+
+  Args:
+    path: str.
+    name: str, the flag that gave it, for the message.
+
+  Raises: errors.InputError.
+  """
+  if not has_scheme(path):
+    return
+  gfile = _gfile()
+  try:
+    gfile.exists(path)
+  except failures() as error:
+    raise errors.InputError(
+        "%s is %s, which TensorFlow cannot open here: %s; give a local path, or "
+        "mount what is there" % (name, path, reason_of(error))) from error
+
+
 def open_binary(path, mode="rb"):
   """Opens a file of bytes; see `failures` for what that can raise.
 

@@ -10,12 +10,14 @@ adapter_bert/settings.py is the table of all of them.
 
 import dataclasses
 import math
+import os
 import sys
 from typing import Any, Callable, Optional, Tuple
 
 from absl import flags as absl_flags
 
 from adapter_bert.base import errors
+from adapter_bert.base import files
 
 # The default of what has to be given.
 REQUIRED = dataclasses.MISSING
@@ -39,6 +41,8 @@ class Setting(object):
   allowed: the values that it can have; None: others are checked below.
   least, most: the smallest and the largest number.
   check: function that raises a ValueError for a value that cannot be.
+  is_path: whether it names a file or a directory (or a list of them): a config
+    has it with `~` expanded, and a scheme must be one that TensorFlow can open.
   reference: whether the reference implementation had this flag.
   decides_result: whether weights or scores can depend on it.
   recorded: what run.json says of it. "run": a run that goes on must have the
@@ -56,6 +60,7 @@ class Setting(object):
   least: Optional[float] = None
   most: Optional[float] = None
   check: Optional[Callable[[Any], Any]] = None
+  is_path: bool = False
   reference: bool = False
   decides_result: bool = True
   recorded: Optional[str] = None
@@ -97,6 +102,21 @@ class Setting(object):
     if self.check is not None:
       with errors.reported():
         self.check(value)
+
+  def usable(self, value):
+    """The value, a path as files are opened by it.
+
+    Raises: InputError for a path that cannot be opened whatever is there.
+    """
+    if not self.is_path or not value:
+      return value
+    if self.kind is list:
+      return [self._usable_path(path) for path in value]
+    return self._usable_path(value)
+
+  def _usable_path(self, path):
+    files.check_scheme(path, self.name)
+    return os.path.expanduser(path)
 
   def _is_of_kind(self, value):
     if self.kind is float:
@@ -140,6 +160,8 @@ def config_class(name, settings, required=()):
       if value is None and is_required(setting):
         raise errors.InputError("%s is not given" % setting.name)
       setting.check_value(value)
+      # Past the class's own __setattr__: it is frozen.
+      object.__setattr__(self, setting.name, setting.usable(value))
 
   fields = [(s.name, s.kind) for s in settings if is_required(s)] + [
       (s.name, s.kind, dataclasses.field(default=s.default))

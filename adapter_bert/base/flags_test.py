@@ -69,3 +69,18 @@ def test_what_is_required_of_a_program():
   other = flags.config_class("Other", ROWS, required=["layers"])
   with pytest.raises(errors.InputError, match="layers is not given"):
     other(where="here", layers=None)
+
+
+def test_paths_can_be_opened_by_what_the_config_has(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/me")
+  rows = [flags.Setting("where", str, None, "A path.", is_path=True),
+          flags.Setting("many", list, None, "Paths.", is_path=True),
+          flags.Setting("text", str, "~", "No path.")]
+  config = flags.config_class("Paths", rows)
+  found = config(where="~/a", many=["~/b", "/c~", "ram://d"])
+  assert (found.where, found.many, found.text) == (
+      "/home/me/a", ["/home/me/b", "/c~", "ram://d"], "~")
+  assert config().where is None
+  for changes in (dict(where="nowhere://a/b"), dict(many=["x", "nowhere://a"])):
+    with pytest.raises(errors.InputError, match="nowhere://a.* cannot open"):
+      config(**changes)
