@@ -63,6 +63,12 @@ _SEARCH = ("max_new_tokens", "min_new_tokens", "num_beams",
            "forced_bos_token_id", "forced_eos_token_id")
 
 
+def define_flags():
+  """A flag for each field of Options."""
+  _, required = settings.PROGRAMS["generate"]
+  flags_lib.define(settings.of_program("generate"), required)
+
+
 def search_options(options, directory, config):
   """The search.Options of the flags and, where one is not given, of the model."""
   given = {name: getattr(options, name) for name in _SEARCH
@@ -298,8 +304,7 @@ def main(argv):
 
 def entry_point():
   """The console command `adapter-bert-generate`."""
-  _, required = settings.PROGRAMS["generate"]
-  flags_lib.define(settings.of_program("generate"), required)
+  define_flags()
   errors.run(main)
 
 

@@ -124,15 +124,15 @@ def test_greedy_is_the_plain_loop():
     assert found.scores[row, 0] == pytest.approx(total / len(tokens), abs=1e-4)
 
 
-@pytest.mark.parametrize("beams,penalty,early_stopping", [
-    (1, 1.0, False), (2, 1.0, False), (3, 2.0, True), (3, 0.0, False),
-    (3, -1.0, "never"), (4, 1.0, "never"), (7, 0.5, False)])
-def test_beam_search_is_the_plain_one(beams, penalty, early_stopping):
-  found = run(options(num_beams=max(beams, 2), num_return_sequences=beams,
+@pytest.mark.parametrize("beams,results,penalty,early_stopping", [
+    (2, 1, 1.0, False), (3, 3, 2.0, True), (3, 3, 0.0, False),
+    (3, 3, -1.0, "never"), (4, 2, 1.0, "never"), (7, 7, 0.5, False)])
+def test_beam_search_is_the_plain_one(beams, results, penalty, early_stopping):
+  found = run(options(num_beams=beams, num_return_sequences=results,
                       length_penalty=penalty, early_stopping=early_stopping))
   for row in range(3):
-    expected = plain_beam(prompt_of(row), max(beams, 2), penalty,
-                          early_stopping)[:beams]
+    expected = plain_beam(prompt_of(row), beams, penalty,
+                          early_stopping)[:results]
     assert found.ids[row].tolist() == [padded(t) for _, t in expected]
     np.testing.assert_allclose(found.scores[row], [s for s, _ in expected],
                                atol=1e-4)

@@ -223,7 +223,8 @@ class GPT2Model(object):
       places, _ = modeling.embedding_lookup(
           positions + self._first_position, config.n_positions, config.n_embd,
           config.initializer_range, "position_embeddings")
-    return self._ops.dropout(words + places, config.embd_pdrop)
+    return self._ops.dropout(words + tf.cast(places, words.dtype),
+                             config.embd_pdrop)
 
   def _layer(self, number, x, view, memory):
     """x, float [rows, D], after a layer, and the keys and values in it."""

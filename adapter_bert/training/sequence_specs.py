@@ -50,6 +50,15 @@ class SequenceSpec(specs.ModelSpec):
   prefix_in: Sequence[str] = encoder_decoder.PREFIX_PLACES
   precision: str = "float32"
 
+  def __post_init__(self):
+    """Raises ValueError for what the family of the config does not have."""
+    has_encoder = families.of_config(self.config).has_encoder
+    if has_encoder and self.adapter_layers is not None:
+      raise ValueError("adapter_layers is %s; it is for GPT-2" %
+                       (self.adapter_layers,))
+    if self.cross_adapters and not has_encoder:
+      raise ValueError("cross_adapters is on, and GPT-2 has no cross-attention")
+
   @property
   def tuning(self):
     return Tuning(self.tune)
