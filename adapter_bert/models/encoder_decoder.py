@@ -1,4 +1,4 @@
-"""What BART and T5 have in common: two stacks, attention between them, prefixes.
+"""What BART and T5 have in common: two stacks, what is between them, prefixes.
 
 The layers of both have the same parts, in the same scopes. Where their norms
 stand, what a position is and how words come out, bart.py and t5.py say.
@@ -40,8 +40,8 @@ Stack = collections.namedtuple(
 #   causal: bool.
 #   position_bias: its position_bias.
 #   tokens: modeling.TokenRows or None.
-#   index: int32 scalar, where in the caches the keys of these positions go; None:
-#     there are no caches.
+#   index: int32 scalar, where in the caches the keys of these positions go;
+#     None: there are no caches.
 _View = collections.namedtuple(
     "_View", ["shape", "mask", "causal", "position_bias", "tokens", "index"])
 

@@ -121,7 +121,8 @@ def golden_prefixes(case_, key):
   for theirs, ours in PLACES.values():
     for their_part, our_part in (
         ("", "embeddings"), ("/embedding", "embeddings"),
-        ("/dense_0/kernel", "dense_0/kernel"), ("/dense_0/bias", "dense_0/bias"),
+        ("/dense_0/kernel", "dense_0/kernel"),
+        ("/dense_0/bias", "dense_0/bias"),
         ("/dense_1/kernel", "dense_1/kernel"),
         ("/dense_1/bias", "dense_1/bias")):
       gradient = case_.arrays.get("%s/grad/%s%s" % (key, theirs, their_part))
@@ -168,7 +169,8 @@ def golden_adapters(case_):
     where = module.replace("model.", "").split(".")
     half = "attention/output" if where[-1] in ("attention_adapters", "0") else (
         "output")
-    part = {"adapter_down.0.weight": "weights1", "adapter_down.0.bias": "biases1",
+    part = {"adapter_down.0.weight": "weights1",
+            "adapter_down.0.bias": "biases1",
             "adapter_up.weight": "weights2", "adapter_up.bias": "biases2"}[part]
     found["%s/%s/layer_%s/%s/adapters/%s" % (
         case_.model.NAME, where[0], where[2], half, part)] = value.T
@@ -202,7 +204,8 @@ def test_searches_equal_golden(name):
           case_, input_ids=case_.arrays["generate/input_ids"],
           input_mask=case_.arrays["generate/attention_mask"],
           decoder_input_ids=None, prefix_fn=prefix_fn).start
-      for kind, beams, penalty in (("greedy", 1, 1.0), ("beam3_penalty1", 3, 1.0),
+      for kind, beams, penalty in (("greedy", 1, 1.0),
+                                   ("beam3_penalty1", 3, 1.0),
                                    ("beam3_penalty2", 3, 2.0)):
         options = search.Options(
             max_new_tokens=facts["max_new_tokens"], num_beams=beams,
@@ -441,7 +444,7 @@ def test_layers_share_their_weights_as_berts_do(name):
                             layers_per_group=2, share_adapters=False)
   assert layers == ["decoder/layer_0", "decoder/layer_1", "encoder/layer_0"]
   assert len(adapters) == 4 * 2 * 5
-  assert any("decoder/layer_1/output/adapters_2/weights1" in v for v in adapters)
+  assert "%s/decoder/layer_1/output/adapters_2/weights1" % name in adapters
 
 
 # --------------------------------------------------------------- arithmetics
@@ -470,7 +473,8 @@ def test_bfloat16_computes_about_the_same(name):
   case_ = case(name, shipped=True)
   with test_util.graph(), tf.Session() as session:
     ops = compiled_ops()
-    getter = tuning.Tuning("adapters+prefixes").variable_getter(tf.bfloat16, ops)
+    trained = tuning.Tuning("adapters+prefixes")
+    getter = trained.variable_getter(tf.bfloat16, ops)
     with tf.variable_scope("", custom_getter=getter):
       model = build(case_, prefix_fn=given(case_), ops=ops)
     assert model.encoder_output.dtype == tf.bfloat16

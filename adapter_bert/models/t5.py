@@ -1,4 +1,4 @@
-"""T5 (Raffel et al. 2020, arXiv 1910.10683), 1.0 and 1.1, adapters and prefixes.
+"""T5 1.0 and 1.1 (Raffel et al. 2020, arXiv 1910.10683), with what is trained.
 
     config = T5Config.from_json_file("config.json")
     model = T5Model(config, is_training=True, input_ids=ids, input_mask=mask,
@@ -6,10 +6,10 @@
     logits = model.logits()
 
 A half of a layer is x + f(norm(x)), the norm divides by the root mean square
-alone, nothing has a bias, and the attention's scores are not scaled. In place of
-positions the scores of self-attention get a bias for the distance between query
-and key, from one table for all layers of a stack. A prefix of P keys stands P
-positions before the first token, so the distances between tokens stay.
+alone, nothing has a bias, and the attention's scores are not scaled. In place
+of positions the scores of self-attention get a bias for the distance between
+query and key, from one table for all layers of a stack. A prefix of P keys
+stands P positions before the first token, so the distances between tokens stay.
 """
 
 import collections

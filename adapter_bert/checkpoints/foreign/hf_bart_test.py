@@ -62,7 +62,7 @@ def test_the_words_may_have_any_of_their_names_and_several(model, alias):
                   dict(tensors, **{alias: words.copy()})):
     np.testing.assert_array_equal(
         read(config, variant)["bart/embeddings/word_embeddings"], words)
-  with pytest.raises(errors.InputError, match="FILE: shared.weight and .* differ"):
+  with pytest.raises(errors.InputError, match="shared.weight and .* differ"):
     read(config, dict(tensors, **{alias: words + 1}))
 
 
@@ -82,6 +82,6 @@ def test_what_lacks_and_what_is_left_over_is_named(model):
   with pytest.raises(errors.InputError,
                      match="FILE lacks decoder.layers.0.fc1.bias"):
     read(config, {n: t for n, t in tensors.items() if n != name})
-  with pytest.raises(errors.InputError, match="holds encoder.layer_norm.weight"):
-    read(config, dict(tensors, **{"model.encoder.layer_norm.weight": np.ones(3)}))
+  with pytest.raises(errors.InputError, match="holds encoder.layer_norm"):
+    read(config, dict(tensors, **{"encoder.layer_norm.weight": np.ones(3)}))
   read(config, dict(tensors, **{"model.encoder.version": np.ones(1)}))

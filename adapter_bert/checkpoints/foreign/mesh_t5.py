@@ -1,7 +1,7 @@
 """Mesh TensorFlow's T5, 1.0 and 1.1 (and mT5): its names for our variables.
 
-The names are those of two public loaders of these checkpoints; no checkpoint was
-at hand. Kernels are [in, out], as ours.
+The names are those of two public loaders of these checkpoints; no checkpoint
+was at hand. Kernels are [in, out], as ours.
 """
 
 import collections

@@ -25,8 +25,8 @@ def as_mesh(tensors, norm=None):
   made = {"global_step": np.array(7)}
   for name, array in tensors.items():
     name = re.sub(r"\.weight$", "", name)
-    name = re.sub(r"block\.(\d+)", lambda m: "block_%03d" % int(m.group(1)), name)
-    name = re.sub(r"layer\.(\d+)", lambda m: "layer_%03d" % int(m.group(1)), name)
+    name = re.sub(r"(block|layer)\.(\d+)", lambda match: "%s_%03d" % (
+        match.group(1), int(match.group(2))), name)
     name = name.replace(".", "/").replace("shared", "shared/embedding")
     name = re.sub("(wi|wi_0|wi_1|wo)$", r"\1/kernel", name)
     name = re.sub("^lm_head$", "decoder/logits/kernel", name)
