@@ -112,8 +112,9 @@ class EncoderDecoder(object):
       self._drop_nothing()
     self._ops = ops or modeling.PlainOps()
     self._adapter_fn = modeling.get_adapter(adapter_fn)
-    if isinstance(adapter_fn, str):  # One of modeling's: it takes ops.
-      self._adapter_fn = functools.partial(self._adapter_fn, ops=self._ops)
+    if self._adapter_fn is not adapter_fn:  # One of modeling's: it takes ops.
+      self._adapter_fn = self._adapter_fn and functools.partial(
+          self._adapter_fn, ops=self._ops)
     self._cross_adapters = cross_adapters
     self._prefix_fns = {place: prefix_fn for place in prefix_in}
     self._skip_padding = skip_padding

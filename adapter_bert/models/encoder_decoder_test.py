@@ -426,6 +426,13 @@ def test_adapters_and_norms_are_in_their_collections(name):
       assert len(norms) == (2 * (halves + 2) if name == "bart" else halves + 2)
 
 
+def test_no_adapter_by_either_name_of_nothing():
+  for nothing in ("", None):
+    with test_util.graph():
+      build_tiny("t5", adapter_fn=nothing)
+      assert not tf.get_collection(modeling.ADAPTERS)
+
+
 @pytest.mark.parametrize("name", ("bart", "t5"))
 def test_layers_share_their_weights_as_berts_do(name):
 
