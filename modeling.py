@@ -718,7 +718,7 @@ def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3, *,
 
 def prefix_encoder(num_hidden_layers, num_attention_heads, size_per_head,
                    prefix_length=20, hidden_size=None, embedding_size=None,
-                   dropout_prob=0.0, *, ops=None):
+                   dropout_prob=0.0, init_scale=1.0, *, ops=None):
   """Keys and values that are learned (Li and Liang 2021), for a stack.
 
   A table [P, layers * 2 * N * H]: the key of layer 0, its value, the key of
@@ -730,6 +730,7 @@ def prefix_encoder(num_hidden_layers, num_attention_heads, size_per_head,
     hidden_size: int, the width between the two layers; None: no layers.
     embedding_size: int, the width of their table; None: N * H.
     dropout_prob: float, of the prefix; to be 0 unless the model is trained.
+    init_scale: float, the standard deviation of the initial table.
 
   Returns: a list, (key, value) for each layer, float32 [N, P, H] each.
   """
@@ -739,7 +740,7 @@ def prefix_encoder(num_hidden_layers, num_attention_heads, size_per_head,
   with tf.variable_scope("prefix"):
     prefix = tf.convert_to_tensor(_get_variable(
         "embeddings", [prefix_length, columns],
-        tf.random_normal_initializer(stddev=1.0), PREFIXES))
+        tf.random_normal_initializer(stddev=init_scale), PREFIXES))
     if hidden_size is not None:
       # The deviation of the uniform distribution that PyTorch starts from.
       prefix = dense(prefix, hidden_size, tf.tanh, (3.0 * columns)**-0.5,

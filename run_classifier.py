@@ -12,7 +12,6 @@ Results are in output_dir: eval_results.txt, test_results.tsv, the GLUE
 submission file, checkpoints and TensorBoard events. docs/outputs.md lists them all.
 """
 
-import dataclasses
 import os
 
 # TensorFlow's C++ side greets at every start; its errors still come through.
@@ -26,17 +25,12 @@ import tensorflow.compat.v1 as tf
 from adapter_bert import settings
 from adapter_bert.base import errors
 from adapter_bert.base import flags as flags_lib
-from adapter_bert.checkpoints import record as run_record
-from adapter_bert.checkpoints import task as task_lib
-from adapter_bert.checkpoints import weights as weights_lib
-from adapter_bert.data import tasks
 from adapter_bert.distributed import devices as distribution
-from adapter_bert.training import best
 from adapter_bert.training import evaluation as evaluation_lib
 from adapter_bert.training import graphs
 from adapter_bert.training import inputs as inputs_lib
-from adapter_bert.training import loop
 from adapter_bert.training import plan as plan_lib
+from adapter_bert.training import work as work_lib
 from adapter_bert.training.specs import create_model  # pylint: disable=unused-import
 
 FLAGS = flags.FLAGS
@@ -104,7 +98,7 @@ def work(plan):
       predict_batch_size=plan.predict_batch_size, seed=plan.seed,
       init_shared_from=plan.init_shared_from)
   if plan.training:
-    train(plan, evaluation)
+    work_lib.train(plan, evaluation)
   results = {}
   if plan.needs_weights:
     weights = plan.weights or plan.find_weights()
@@ -115,56 +109,6 @@ def work(plan):
     for split in plan.predicted:
       evaluation.predict(split, weights)
   return results if plan.group.is_chief else {}
-
-
-def train(plan, evaluation):
-  """Trains and writes the task checkpoint.
-
-  Args:
-    plan: plan.Plan.
-    evaluation: evaluation.Evaluation; it has the examples, too.
-  """
-  group, output_dir = plan.group, plan.output_dir
-  records = evaluation.records[plan.task.train.name]
-  spec = plan.training.spec_for(records.num_examples)
-  logging.info("training: %d examples, %d steps of %d on %d device(s)",
-               records.num_examples, spec.num_train_steps, spec.batch_size,
-               group.num_replicas)
-  if group.is_chief:
-    record_run(plan, spec)
-  listeners = []
-  if plan.training.save_best and group.is_chief:
-    listeners = [keep_best(plan, evaluation)]
-  if not group.decide("stopped early", lambda: any(
-      listener.has_stopped() for listener in listeners)):
-    loop.train(plan.model, spec, records, plan.training.weights, output_dir,
-               group, init_shared_from=plan.init_shared_from,
-               listeners=listeners)
-  if group.is_chief:
-    task = os.path.join(output_dir, plan_lib.TASK)
-    size = task_lib.write(task, output_dir)
-    logging.info("task checkpoint: %s, %.1f MB", task, size / 1e6)
-
-
-def record_run(plan, spec):
-  """Writes run.json, unless the run there is finished: it has what was used."""
-  is_finished = bool(plan.found) and weights_lib.step_of(
-      weights_lib.newest_readable(plan.output_dir)) >= spec.num_train_steps
-  run_record.log_changes(plan.found, plan.record, is_finished)
-  if not is_finished:
-    run_record.write(plan.output_dir, plan.record)
-
-
-def keep_best(plan, evaluation):
-  """The best.KeepBest of a run, on the first dev file; up to date."""
-  split, metric = plan.task.dev[0], plan.task.main_metric
-  chief_alone = dataclasses.replace(evaluation, group=plan.group.alone())
-  listener = best.KeepBest(
-      plan.output_dir, lambda weights: chief_alone.score(split, weights),
-      "eval_" + metric, tasks.best_of(metric), plan.training.patience,
-      plan.base)
-  listener.catch_up()
-  return listener
 
 
 def export(plan, weights):

@@ -28,6 +28,7 @@ CONSOLE_SCRIPTS = [
     "adapter-bert-generate = adapter_bert.generation.generate:entry_point",
     "adapter-bert-local = adapter_bert.distributed.launch_local:entry_point",
     "adapter-bert-predict = adapter_bert.serving.predict_tasks:entry_point",
+    "adapter-bert-seq2seq = adapter_bert.run_seq2seq:entry_point",
     "adapter-bert-sweep = adapter_bert.experiments.sweep:entry_point",
 ]
 

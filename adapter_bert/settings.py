@@ -19,6 +19,7 @@ from adapter_bert.base.flags import Setting
 from adapter_bert.checkpoints import bert_config
 from adapter_bert.data import tasks
 from adapter_bert.distributed import devices as distribution
+from adapter_bert.models.encoder_decoder import PREFIX_PLACES
 from adapter_bert.tuning import Tuning
 from adapter_bert.training import prefix_start
 from adapter_bert.training import specs
@@ -29,6 +30,8 @@ PROGRAMS = {
         "data_dir", "output_dir")),
     "predict_tasks": ("python -m adapter_bert.serving.predict_tasks", (
         "task_checkpoints",)),
+    "run_seq2seq": ("python -m adapter_bert.run_seq2seq", (
+        "model_dir", "data_dir", "output_dir")),
     "generate": ("python -m adapter_bert.generation.generate", ("model_dir",)),
 }
 
@@ -60,8 +63,23 @@ def layers_of(text):
   return sorted(layers)
 
 
+def prefix_places(text):
+  """"encoder,cross" -> those of PREFIX_PLACES, in their order.
+
+  Raises: ValueError for another text.
+  """
+  places = text.split(",")
+  unknown = [place for place in places if place not in PREFIX_PLACES]
+  if unknown:
+    raise ValueError("prefix_in names %r; it can be some of %s" %
+                     (unknown[0], ",".join(PREFIX_PLACES)))
+  return tuple(place for place in PREFIX_PLACES if place in places)
+
+
 # ------------------------------------------------------------------ the table
 
+# Both of the programs that train.
+_RUNS = ("run_classifier", "run_seq2seq")
 _ALL_MODELS = ("run_classifier", "predict_tasks", "sweep", "figures")
 
 # A run: one field of RunConfig, and one flag of run_classifier.py, each.
@@ -69,13 +87,13 @@ RUN = (
     Setting("data_dir", str, REQUIRED,
             "The directory of the task's .tsv files.",
             reference=True, agreed=None,
-            programs=("run_classifier", "figures"), is_path=True),
+            programs=("run_classifier", "run_seq2seq", "figures"), is_path=True),
     Setting("model_dir", str, None,
             "The directory of the pre-trained model, as Google or OpenAI "
             "publishes it or Hugging Face saves it; for a BERT in place of "
             "bert_config_file, vocab_file and init_checkpoint, which go over "
             "what it holds.", agreed=None, swept=False,
-            programs=_ALL_MODELS + ("generate",), is_path=True),
+            programs=_ALL_MODELS + ("run_seq2seq", "generate"), is_path=True),
     Setting("bert_config_file", str, None,
             "The bert_config.json of the pre-trained BERT.", reference=True,
             agreed=None, swept=False,
@@ -84,20 +102,24 @@ RUN = (
     Setting("task_name", str, None,
             "The GLUE task: %s. Case does not matter." % ", ".join(
                 task.display_name for task in tasks.TASKS.values()),
-            reference=True),
+            reference=True,
+            programs=_RUNS),
     Setting("vocab_file", str, None,
             "The vocabulary that BERT was trained with.", reference=True,
             agreed=None, swept=False, programs=_ALL_MODELS, is_path=True),
     Setting("output_dir", str, REQUIRED,
             "Where checkpoints and results are written.", reference=True,
-            decides_result=False, agreed=None, swept=False, is_path=True),
+            decides_result=False, agreed=None, swept=False, is_path=True,
+            programs=_RUNS),
     Setting("task_spec", str, None,
             "A JSON file that describes a task of your own, in the place of "
             "task_name; task_specs.py says what is in it.", agreed=None,
-            is_path=True),
+            is_path=True,
+            programs=_RUNS),
     Setting("task_files_anywhere", bool, False,
             "The files of task_spec may lie outside of data_dir.",
-            decides_result=False, agreed=None, swept=False),
+            decides_result=False, agreed=None, swept=False,
+            programs=_RUNS),
     Setting("init_checkpoint", str, None,
             "The pre-trained BERT: a checkpoint's prefix or its directory.",
             reference=True, agreed=None, swept=False, programs=_ALL_MODELS,
@@ -123,89 +145,116 @@ RUN = (
             reference=True, recorded="schedule",
             programs=("run_classifier", "predict_tasks")),
     Setting("do_train", bool, False, "Train.", reference=True,
-            decides_result=False, swept=False),
+            decides_result=False, swept=False,
+            programs=_RUNS),
     Setting("do_eval", bool, False, "Evaluate on the dev set.", reference=True,
-            decides_result=False, swept=False),
+            decides_result=False, swept=False,
+            programs=_RUNS),
     Setting("do_predict", bool, False, "Predict the test set.", reference=True,
-            decides_result=False, swept=False),
+            decides_result=False, swept=False,
+            programs=_RUNS),
     Setting("train_batch_size", int, 32,
             "Examples in a training batch, over all devices.", least=1,
-            reference=True, recorded="schedule"),
+            reference=True, recorded="schedule",
+            programs=_RUNS),
     Setting("eval_batch_size", int, 32,
             "Examples in an evaluation batch; results do not depend on it.",
             least=1, reference=True, decides_result=False,
-            programs=("run_classifier", "figures")),
+            programs=("run_classifier", "run_seq2seq", "figures")),
     Setting("predict_batch_size", int, 32,
             "Examples in a prediction batch; results do not depend on it.",
-            least=1, reference=True, decides_result=False),
+            least=1, reference=True, decides_result=False,
+            programs=_RUNS),
     Setting("learning_rate", float, 5e-5, "Adam's learning rate at its peak.",
-            least=0, reference=True, recorded="schedule"),
+            least=0, reference=True, recorded="schedule",
+            programs=_RUNS),
     Setting("num_train_epochs", float, 3.0,
             "How often each training example is seen.", least=0,
-            reference=True, recorded="schedule"),
+            reference=True, recorded="schedule",
+            programs=_RUNS),
     Setting("warmup_proportion", float, 0.1,
             "The share of the steps in which the learning rate rises from 0.",
-            least=0, most=1, reference=True, recorded="schedule"),
+            least=0, most=1, reference=True, recorded="schedule",
+            programs=_RUNS),
     # With save_best each checkpoint is a candidate.
     Setting("save_checkpoints_steps", int, 1000,
-            "A checkpoint every so many steps.", least=1, reference=True),
+            "A checkpoint every so many steps.", least=1, reference=True,
+            programs=_RUNS),
     Setting("save_checkpoints_secs", int, 300,
-            "And one at least every so many seconds.", least=1),
+            "And one at least every so many seconds.", least=1,
+            programs=_RUNS),
     Setting("keep_checkpoint_max", int, 5,
             "How many of the newest checkpoints stay.", least=1,
-            decides_result=False),
+            decides_result=False,
+            programs=_RUNS),
     Setting("seed", int, 0,
             "Decides initial values, the order of the data, dropout, and what is "
             "sampled.",
             least=0, most=2**31 - 1, recorded="schedule",
-            programs=("run_classifier", "generate")),
+            programs=("run_classifier", "run_seq2seq", "generate")),
     Setting("tune", str, "adapters",
             "What is trained: %s, or some of %s joined with +." % (
                 ", ".join(Tuning.METHODS),
                 ", ".join(Tuning.COLLECTIONS)),
-            check=_check_tune, recorded="run"),
+            check=_check_tune, recorded="run",
+            programs=_RUNS),
     Setting("top_n_layers", int, None,
             "For tune=top_n: how many of the top layers.", least=1,
             recorded="run"),
     Setting("adapter_size", int, 64, "The adapters' bottleneck.", least=1,
-            recorded="run"),
+            recorded="run",
+            programs=_RUNS),
     Setting("adapter_init_scale", float, 1e-3,
             "The standard deviation of their initial weights.", least=0,
-            recorded="schedule"),
+            recorded="schedule",
+            programs=_RUNS),
     Setting("adapter_layers", str, None,
             "The layers that get adapters, as in 6-11 or 0,2,4-5; default: "
-            "all.", check=layers_of, recorded="run"),
+            "all.", check=layers_of, recorded="run",
+            programs=_RUNS),
     Setting("prefix_length", int, 20,
             "With prefixes: how many keys and values each layer gets.", least=1,
-            recorded="run"),
+            recorded="run",
+            programs=_RUNS),
     Setting("prefix_hidden_size", int, 0,
             "The width of the MLP that makes the prefixes in training; 0: they "
-            "are trained themselves.", least=0, recorded="run"),
-    Setting("prefix_positions", str, "after",
-            "Where tokens stand: after the prefix, or unshifted, from 0 on.",
-            allowed=("after", "unshifted"), recorded="run"),
+            "are trained themselves.", least=0, recorded="run",
+            programs=_RUNS),
+    Setting("prefix_positions", str, None,
+            "Where tokens stand: after the prefix, or unshifted, from 0 on; "
+            "default: after, in BART's decoder unshifted. T5 has distances.",
+            allowed=("after", "unshifted"), recorded="run",
+            programs=_RUNS),
     Setting("prefix_init", str, "random",
             "What prefixes start from; words: from the keys and values of the "
             "first tokens of the training examples.",
             allowed=tuple(prefix_start.KINDS), recorded="schedule"),
     Setting("prefix_dropout", float, 0.0,
             "The probability of dropping an element of the prefixes in "
-            "training.", least=0, most=0.99, recorded="schedule"),
+            "training.", least=0, most=0.99, recorded="schedule",
+            programs=_RUNS),
+    Setting("prefix_init_scale", float, 1.0,
+            "The standard deviation of the initial values of the prefixes, or of "
+            "what their MLP reads.", least=0, recorded="schedule",
+            programs=_RUNS),
     Setting("bucket_window", int, 0,
             "Sort so many batches' examples by length, to pad less; 0: off.",
-            least=0, recorded="schedule"),
+            least=0, recorded="schedule",
+            programs=_RUNS),
     Setting("compile_chains", bool, True,
             "Compile the element-wise chains of the training step with XLA: "
             "faster, after some seconds for each new length of a batch.",
-            recorded="schedule"),
+            recorded="schedule",
+            programs=_RUNS),
     Setting("precision", str, "float32",
             "%s; bfloat16 keeps the frozen weights in half the memory, and "
             "multiplies faster where the processor has it." %
             " or ".join(specs.PRECISIONS),
             allowed=tuple(specs.PRECISIONS), recorded="schedule",
-            programs=("run_classifier", "predict_tasks", "generate")),
+            programs=("run_classifier", "run_seq2seq", "predict_tasks", "generate")),
     Setting("tokenize_workers", int, 1, "Processes that tokenize.", least=1,
-            decides_result=False, agreed=None),
+            decides_result=False, agreed=None,
+            programs=_RUNS),
     Setting("share_parameter_across_layers", bool, None,
             "Layers share their weights (ALBERT); over the config's key of "
             "that name."),
@@ -222,36 +271,43 @@ RUN = (
     Setting("task_checkpoint", str, None,
             "Evaluate and predict with this task checkpoint (a run's task/ or "
             "best/) over init_checkpoint.", agreed="given", swept=False,
-            is_path=True),
+            is_path=True,
+            programs=_RUNS),
     Setting("force_base", bool, False,
             "Take task_checkpoint with another base than it was trained on.",
             swept=False,
-            programs=("run_classifier", "predict_tasks", "generate", "figures")),
+            programs=("run_classifier", "run_seq2seq", "predict_tasks", "generate", "figures")),
     Setting("export_full_checkpoint", str, None,
             "Write the whole model to this prefix, for tools that load the "
             "reference's checkpoints.", decides_result=False, agreed="given",
             swept=False, is_path=True),
     Setting("save_best", bool, False,
             "At each checkpoint, evaluate on dev, and keep the best by the "
-            "task's metric in best/, to be evaluated and predicted with."),
+            "task's metric in best/, to be evaluated and predicted with.",
+            programs=_RUNS),
     Setting("early_stopping", int, 0,
             "With save_best: stop after so many evaluations without a better "
-            "one; 0: never.", least=0),
+            "one; 0: never.", least=0,
+            programs=_RUNS),
     Setting("distribution", str, distribution.ONE_DEVICE,
             "%s; the last takes the processes from TF_CONFIG, and output_dir "
             "must be one that all of them share." %
             ", ".join(distribution.DISTRIBUTIONS),
-            allowed=distribution.DISTRIBUTIONS),
+            allowed=distribution.DISTRIBUTIONS,
+            programs=_RUNS),
     Setting("devices", str, None,
             "As in gpu:0,gpu:1, or cpu:0,cpu:1 for parts of the CPU; default "
             "for %s and %s: all GPUs, or else the CPU." %
-            distribution.DISTRIBUTIONS[1:], agreed=None),
+            distribution.DISTRIBUTIONS[1:], agreed=None,
+            programs=_RUNS),
     Setting("start_timeout", int, 600,
             "With multi_worker: the seconds to wait for the other processes "
-            "to start.", least=1, decides_result=False, agreed=None),
+            "to start.", least=1, decides_result=False, agreed=None,
+            programs=_RUNS),
     Setting("heartbeat_timeout", float, 30.0,
             "With multi_worker: all stop when one of them gave no sign for so "
-            "many seconds.", least=1, decides_result=False, agreed=None),
+            "many seconds.", least=1, decides_result=False, agreed=None,
+            programs=_RUNS),
 )
 
 # Flags of the reference that steer a TPU: no field of RunConfig.
@@ -294,48 +350,81 @@ ANSWER = (
 # How text is generated. One that is not given is what the model's
 # generation_config.json says; what that does not say is in the help.
 GENERATE = (
-    _own("generate", "max_new_tokens", int, None,
+    _own("generate run_seq2seq", "max_new_tokens", int, None,
          "The most tokens that are generated; 20.", least=1),
-    _own("generate", "min_new_tokens", int, None,
+    _own("generate run_seq2seq", "min_new_tokens", int, None,
          "No end comes before so many tokens; 0.", least=0),
-    _own("generate", "num_beams", int, None,
+    _own("generate run_seq2seq", "num_beams", int, None,
          "Hypotheses of a beam search; 1: greedy, the likeliest token each "
          "time.", least=1),
-    _own("generate", "num_return_sequences", int, None,
+    _own("generate run_seq2seq", "num_return_sequences", int, None,
          "Results for a prompt: the best of the beams, or samples; 1.",
          least=1),
-    _own("generate", "length_penalty", float, None,
+    _own("generate run_seq2seq", "length_penalty", float, None,
          "A score is the sum of log-probabilities, divided by the length to "
          "the power of this; 1."),
-    _own("generate", "beam_early_stopping", str, None,
+    _own("generate run_seq2seq", "beam_early_stopping", str, None,
          "When a beam search is done: true: with num_beams results; false: when "
          "the best hypothesis, as long as it is, would be none of them; never: "
          "the same, with the length that it could get; false.",
          allowed=("true", "false", "never")),
-    _own("generate", "do_sample", bool, None,
+    _own("generate run_seq2seq", "do_sample", bool, None,
          "Draw tokens at random, by their probability."),
-    _own("generate", "temperature", float, None,
+    _own("generate run_seq2seq", "temperature", float, None,
          "With do_sample: the scores are divided by it; 1.", least=0),
-    _own("generate", "top_k", int, None,
+    _own("generate run_seq2seq", "top_k", int, None,
          "With do_sample: draw among so many likeliest tokens; 0: all.",
          least=0),
-    _own("generate", "top_p", float, None,
+    _own("generate run_seq2seq", "top_p", float, None,
          "With do_sample: draw among the likeliest tokens that have this "
          "probability together; the one that crosses it is among them; 1.",
          least=0, most=1),
-    _own("generate", "repetition_penalty", float, None,
+    _own("generate run_seq2seq", "repetition_penalty", float, None,
          "Tokens that are there already get a score that is smaller by this "
          "factor; 1.", least=0),
-    _own("generate", "no_repeat_ngram_size", int, None,
+    _own("generate run_seq2seq", "no_repeat_ngram_size", int, None,
          "No so many tokens in a row come twice; 0: they may.", least=0),
-    _own("generate", "forced_bos_token_id", int, None,
+    _own("generate run_seq2seq", "forced_bos_token_id", int, None,
          "The first token that is generated; -1: none is forced.", least=-1),
-    _own("generate", "forced_eos_token_id", int, None,
+    _own("generate run_seq2seq", "forced_eos_token_id", int, None,
          "The last token, where max_new_tokens is reached; -1: none is "
          "forced.", least=-1),
 )
 
-ALL = RUN + TPU + ANSWER + GENERATE
+
+def _sequence(*arguments, **keywords):
+  return Setting(*arguments, swept=False, programs=("run_seq2seq",), **keywords)
+
+
+# What a run of a sequence model is told beside the rest.
+SEQUENCES = (
+    _sequence("max_source_length", int, 128,
+              "Longer sources lose what is behind so many tokens.", least=2,
+              recorded="schedule"),
+    _sequence("max_target_length", int, 128,
+              "Longer targets lose what is behind so many tokens.", least=2,
+              recorded="schedule"),
+    _sequence("label_smoothing", float, 0.0,
+              "In training, so much of the probability is spread evenly over "
+              "the vocabulary.", least=0, most=0.99, recorded="schedule"),
+    _sequence("source_tokenizer", str, None,
+              "The tokenizer of sources, a file or a directory; default: the "
+              "model's.", agreed=None, is_path=True),
+    _sequence("target_tokenizer", str, None,
+              "The tokenizer of targets; default: that of sources.",
+              agreed=None, is_path=True),
+    _sequence("separator", str, None,
+              "GPT-2: the token between source and target; default: the end of "
+              "text.", recorded="run"),
+    _sequence("prefix_in", str, ",".join(PREFIX_PLACES),
+              "BART and T5: where prefixes stand.", check=prefix_places,
+              recorded="run"),
+    _sequence("cross_adapters", bool, False,
+              "BART and T5: adapters after cross-attention, too.",
+              recorded="run"),
+)
+
+ALL = RUN + TPU + ANSWER + GENERATE + SEQUENCES
 
 # Everything that a run is told; one field for each flag of that name.
 RunConfig = flags_lib.config_class("RunConfig", RUN)
@@ -353,6 +442,13 @@ def named(name):
 def of_program(program):
   """The Settings that are flags of a program, in the table's order."""
   return [setting for setting in ALL if program in setting.programs]
+
+
+def sequence_config_class():
+  """The config class of run_seq2seq: a field for each of its flags."""
+  _, required = PROGRAMS["run_seq2seq"]
+  return flags_lib.config_class("SequenceConfig", of_program("run_seq2seq"),
+                                required)
 
 
 def options_class(program):
@@ -376,16 +472,19 @@ def swept():
   return {setting.name: setting for setting in RUN if setting.swept}
 
 
-def recorded(how):
+def recorded(how, program="run_classifier"):
   """The names of those that run.json records "run" or "schedule"."""
-  return [setting.name for setting in RUN if setting.recorded == how]
+  return [setting.name for setting in of_program(program)
+          if setting.recorded == how]
 
 
-def agreed(config):
-  """What all processes of a run must have in common of a RunConfig: a dict."""
-  facts = {s.name: getattr(config, s.name) for s in RUN if s.agreed == "value"}
+def agreed(config, program="run_classifier"):
+  """What all processes of a run must have in common of its config: a dict."""
+  of_run = [s for s in of_program(program) if s not in TPU]
+  facts = {s.name: getattr(config, s.name) for s in of_run
+           if s.agreed == "value"}
   facts.update({s.name + " is given": bool(getattr(config, s.name))
-                for s in RUN if s.agreed == "given"})
+                for s in of_run if s.agreed == "given"})
   return facts
 
 

@@ -39,7 +39,7 @@ def test_what_the_table_says_of_a_run():
       "learning_rate", "train_batch_size", "num_train_epochs",
       "warmup_proportion", "seed", "max_seq_length", "bucket_window",
       "compile_chains", "precision", "adapter_init_scale", "prefix_init",
-      "prefix_dropout"}
+      "prefix_dropout", "prefix_init_scale"}
   assert {s.name for s in settings.RUN if s.agreed is None} == {
       "data_dir", "model_dir", "bert_config_file", "vocab_file", "output_dir",
       "task_spec",

@@ -40,6 +40,15 @@ SHAPE = {
     # The scores of the best checkpoint.
     "dev": _OPTIONAL(dict),
     "fresh_pooler": _OPTIONAL(bool),
+    "prefix_length": _OPTIONAL(int),
+    "prefix_hidden_size": _OPTIONAL(int),
+    "prefix_positions": _OPTIONAL(str),
+    # Of runs on sequence models.
+    "config": _OPTIONAL(dict),
+    "cross_adapters": _OPTIONAL(bool),
+    "prefix_in": _OPTIONAL([str]),
+    "separator": _OPTIONAL(str),
+    "tokenizers": _OPTIONAL([dict]),
 }
 # Where null says something; elsewhere it is as if the key were not there.
 _NULLABLE = ("top_n_layers", "adapter_size", "adapter_layers",
@@ -93,7 +102,7 @@ def check_same_run(found, record, fixed, what, give, trains=True):
   Args:
     found: dict or None, the record there.
     record: dict, this run's.
-    fixed: the keys that must be equal, besides task, model and labels.
+    fixed: the keys that must be equal, besides the task.
     what, give: str, for the message: what was found, and what to give instead.
     trains: bool; otherwise the task's files may be others.
 
@@ -104,7 +113,7 @@ def check_same_run(found, record, fixed, what, give, trains=True):
   if not isinstance(found.get("task"), dict) or "name" not in found["task"]:
     raise errors.InputError("%s: its %s does not say of which task; give %s" %
                             (what, FILE, give))
-  keys = ["task", "bert_config", "num_labels"] + list(fixed)
+  keys = ["task"] + list(fixed)
   if "tokenizer" in found and "tokenizer" in record:
     keys.append("tokenizer")
   for key in keys:

@@ -202,25 +202,18 @@ class _Checkpoint(object):
     return value
 
 
-class _HuggingFace(object):
-  """The tensors of a Hugging Face directory, under our names.
+class _Tensors(object):
+  """Tensors of other files, under our names.
 
   Args:
-    directory: str.
-    head_rows: None, or list of int, the rows of its classifier that are the
-      head; see hf_bert.head_rows.
-
-  Raises: InputError if it cannot be read.
+    prefix: str, where they are from, for messages.
+    tensors: foreign.tables.Tensors, read as float32.
   """
 
-  def __init__(self, directory, head_rows=None):
-    self.prefix = directory
-    self._tensors = hf_bert.open_dir(directory)
-    if head_rows is not None:
-      head = tables.as_tensors(hf_bert.read_head(directory, head_rows))
-      self._tensors.tensors.update(head.tensors)
-    self.shapes = {name: list(self._tensors.shape(name))
-                   for name in self._tensors}
+  def __init__(self, prefix, tensors):
+    self.prefix = prefix
+    self._tensors = tensors
+    self.shapes = {name: list(tensors.shape(name)) for name in tensors}
 
   def is_float(self, name):
     del name  # They are read as float32.
@@ -235,12 +228,29 @@ class _HuggingFace(object):
     return tf.numpy_function(lambda: self._tensors[name], [], tf.float32)
 
 
+def _hugging_face(directory, head_rows=None):
+  """The _Tensors of a BERT in a Hugging Face directory.
+
+  Args:
+    directory: str.
+    head_rows: None, or list of int, the rows of its classifier that are the
+      head; see hf_bert.head_rows.
+
+  Raises: InputError if it cannot be read.
+  """
+  tensors = hf_bert.open_dir(directory)
+  if head_rows is not None:
+    head = tables.as_tensors(hf_bert.read_head(directory, head_rows))
+    tensors.tensors.update(head.tensors)
+  return _Tensors(directory, tensors)
+
+
 class Weights(object):
   """Named tensors in one or more files; a later file wins.
 
   Args:
     prefixes: list of str, checkpoint prefixes or Hugging Face directories.
-    head_rows: see _HuggingFace.
+    head_rows: see _hugging_face.
 
   Attributes:
     prefixes: as given.
@@ -252,7 +262,7 @@ class Weights(object):
   def __init__(self, prefixes, head_rows=None):
     self._files = []
     self._digest = None
-    self._set([_HuggingFace(prefix, head_rows) if hf_bert.is_dir(prefix) else
+    self._set([_hugging_face(prefix, head_rows) if hf_bert.is_dir(prefix) else
                _Checkpoint(prefix) for prefix in prefixes])
 
   def _set(self, opened):
@@ -263,6 +273,13 @@ class Weights(object):
                    for name, file in self._file_of.items()}
 
   @classmethod
+  def of_tensors(cls, tensors, where):
+    """Weights of foreign.tables.Tensors; `where` is their file, for messages."""
+    weights = cls([])
+    weights._set([_Tensors(where, tensors)])  # pylint: disable=protected-access
+    return weights
+
+  @classmethod
   def open(cls, path, base=None, force_base=False, head_rows=None):
     """The weights at `path`, on top of the base that they were trained on.
 
@@ -271,7 +288,7 @@ class Weights(object):
       base: str, where the base is; None: where run.json beside the checkpoint
         says. Ignored for a checkpoint that is complete in itself.
       force_base: bool; take a base with another digest all the same.
-      head_rows: see _HuggingFace.
+      head_rows: see _hugging_face.
 
     Raises: InputError if a file is missing, or the base is another one.
     """

@@ -98,3 +98,31 @@ def options(given, directory, config):
   chosen = search.Options(**dict(found, **given))
   chosen.validate(config.vocab_size)
   return chosen
+
+
+# Flags that are fields of search.Options; the others have another name there.
+_SEARCH = ("max_new_tokens", "min_new_tokens", "num_beams",
+           "num_return_sequences", "length_penalty", "do_sample", "temperature",
+           "top_k", "top_p", "repetition_penalty", "no_repeat_ngram_size",
+           "forced_bos_token_id", "forced_eos_token_id")
+
+
+def from_settings(config, directory, model_config):
+  """The search.Options of a program's settings; one that is not given is the
+  model's.
+
+  Args:
+    config: with the fields that settings.GENERATE gives.
+    directory, model_config: as `directory` and `config` of `options`.
+
+  Raises: InputError.
+  """
+  given = {name: getattr(config, name) for name in _SEARCH
+           if getattr(config, name) is not None}
+  for name in ("forced_bos_token_id", "forced_eos_token_id"):
+    if given.get(name) == -1:  # Not even if the model's settings say so.
+      given[name] = None
+  if config.beam_early_stopping is not None:
+    given["early_stopping"] = {"true": True, "false": False}.get(
+        config.beam_early_stopping, config.beam_early_stopping)
+  return options(given, directory, model_config)

@@ -56,30 +56,11 @@ FLAGS = flags.FLAGS
 
 Options = settings.options_class("generate")
 
-# Flags that are fields of search.Options; the others have another name there.
-_SEARCH = ("max_new_tokens", "min_new_tokens", "num_beams",
-           "num_return_sequences", "length_penalty", "do_sample", "temperature",
-           "top_k", "top_p", "repetition_penalty", "no_repeat_ngram_size",
-           "forced_bos_token_id", "forced_eos_token_id")
-
 
 def define_flags():
   """A flag for each field of Options."""
   _, required = settings.PROGRAMS["generate"]
   flags_lib.define(settings.of_program("generate"), required)
-
-
-def search_options(options, directory, config):
-  """The search.Options of the flags and, where one is not given, of the model."""
-  given = {name: getattr(options, name) for name in _SEARCH
-           if getattr(options, name) is not None}
-  for name in ("forced_bos_token_id", "forced_eos_token_id"):
-    if given.get(name) == -1:  # Not even if the model's settings say so.
-      given[name] = None
-  if options.beam_early_stopping is not None:
-    given["early_stopping"] = {"true": True, "false": False}.get(
-        options.beam_early_stopping, options.beam_early_stopping)
-  return defaults.options(given, directory, config)
 
 
 # ------------------------------------------------------------------ prompts
@@ -235,7 +216,7 @@ def set_up(options):
   """
   directory = model_dirs.open_model_dir(options.model_dir)
   config = sequence_weights.read_config(directory)
-  how = search_options(options, directory, config)
+  how = defaults.from_settings(options, directory, config)
   tokenizer = open_tokenizer(directory, config)
   weights = sequence_weights.open_weights(directory, config)
   tasks = generator_lib.read_tasks(options.task_checkpoints, config, weights,

@@ -74,9 +74,7 @@ def read_tasks(paths, config, base, precision, force_base=False):
     weights = weights_lib.Weights([prefix])
     values = {name: weights.value(name) for name in weights.shapes
               if names_lib.is_model_variable(name)}
-    # A task checkpoint holds what a prefix's MLP gave, without the MLP.
-    if not any("/prefix/dense_" in name for name in values):
-      spec.prefix_hidden_size = None
+    spec = spec.stored_in(values)
     name = os.path.basename(os.path.dirname(os.path.abspath(directory)))
     same = sum(task.name.split("#")[0] == name for task in tasks)
     tasks.append(Task(name + ("#%d" % (same + 1) if same else ""), prefix, spec,
@@ -186,6 +184,12 @@ class Generator(object):
             "%s has shape %s, and the model needs %s" %
             (name, list(value.shape), variable.shape.as_list()))
       variable.load(value.astype(variable.dtype.as_numpy_dtype), self._session)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    self._session.close()
 
   def check_length(self, prompt, where):
     """Raises InputError if a prompt and what follows have not room enough.

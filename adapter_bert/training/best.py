@@ -30,16 +30,18 @@ class KeepBest(object):
     metric: str, the key of that dict that decides.
     best_of: function, `max` or `min`.
     patience: int; stop after so many scores without a better one; 0: never.
-    base: str or None, see weights_lib.Weights.open.
+    open_weights: function of a checkpoint's prefix that gives its
+      weights_lib.Weights; None: those in it and the base that its run.json names.
   """
 
-  def __init__(self, output_dir, score, metric, best_of, patience=0, base=None):
+  def __init__(self, output_dir, score, metric, best_of, patience=0,
+               open_weights=None):
     self._output_dir = output_dir
     self._score = score
     self._metric = metric
     self._best_of = best_of
     self._patience = patience
-    self._base = base
+    self._open_weights = open_weights or weights_lib.Weights.open
     self._path = os.path.join(output_dir, DEV_SCORES)
     self._best = os.path.join(output_dir, BEST)
     files.recover_directory(self._best)
@@ -62,8 +64,8 @@ class KeepBest(object):
     scores = [pair for pair in self._read() if pair[0] < step]
     if not scores:
       shutil.rmtree(self._best, ignore_errors=True)  # of an earlier run
-    results = self._score(weights_lib.Weights.open(
-        weights_lib.newest_readable(self._output_dir), base=self._base))
+    results = self._score(self._open_weights(
+        weights_lib.newest_readable(self._output_dir)))
     score = results[self._metric]
     # The best one's own record, not the list: a kill can come between the two.
     best = self._recorded().get(self._metric)

@@ -201,6 +201,12 @@ class Evaluation(object):
   seed: int = 0
   init_shared_from: Optional[str] = None
 
+  @property
+  def main_metric(self):
+    """(What of a score decides which checkpoint is best, max or min)."""
+    name = self.task.main_metric
+    return "eval_" + name, tasks.best_of(name)
+
   def score(self, split, weights):
     """Evaluates one split, for TensorBoard too.
 

@@ -73,7 +73,7 @@ def read(config):
       tune=config.tune, top_n_layers=config.top_n_layers,
       prefix_length=config.prefix_length,
       prefix_hidden_size=config.prefix_hidden_size,
-      prefix_positions=config.prefix_positions, prefix_init=config.prefix_init,
+      prefix_positions=config.prefix_positions or "after", prefix_init=config.prefix_init,
       prefix_dropout_prob=config.prefix_dropout,
       fresh_pooler=config.fresh_pooler, precision=config.precision)
   with errors.reported():
@@ -228,11 +228,11 @@ def in_common(config, inputs):
   return dict(
       settings.agreed(config),
       bert_config=inputs.record["bert_config"], task=inputs.record["task"],
-      tokenizer=inputs.record["tokenizer"], code=_digest_of_code(),
+      tokenizer=inputs.record["tokenizer"], code=digest_of_code(),
       tensorflow=tf.__version__)
 
 
-def _digest_of_code():
+def digest_of_code():
   """str: of the Python files that every run of this project imports from."""
   digest = hashlib.sha256()
   paths = tf.io.gfile.glob([os.path.join(_ROOT, name) for name in (

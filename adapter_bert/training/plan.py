@@ -12,6 +12,7 @@ settings.
 
 import contextlib
 import dataclasses
+import functools
 import os
 from typing import Any, Callable, List, Optional
 
@@ -105,8 +106,8 @@ class Plan(object):
   record: dict, what run.json is to hold.
   found: dict or None, the run.json of the run that goes on.
   init_shared_from: see matching.match.
-  base: str or None, where the weights are that a run started from, if they are
-    not where its run.json says.
+  open_weights: function of a checkpoint's prefix that gives its Weights, on top
+    of what the run started from.
   training: Training, or None.
   evaluated, predicted: lists of tasks.Split.
   export_prefix: str, where the whole model is written to; None: nowhere.
@@ -122,7 +123,7 @@ class Plan(object):
   record: dict
   found: Optional[dict]
   init_shared_from: Optional[str]
-  base: Optional[str]
+  open_weights: Callable[[str], weights_lib.Weights]
   training: Optional[Training]
   evaluated: List[tasks.Split]
   predicted: List[tasks.Split]
@@ -165,9 +166,9 @@ def make(config, inputs, group):
 
   Raises: InputError, one line, for what cannot be done.
   """
-  _check_batch(config, group)
+  check_batch(config, group)
   found, goes_on = group.decide("the run in output_dir",
-                                lambda: _run_in(config.output_dir))
+                                lambda: run_in(config.output_dir))
   record = _checked_record(config, inputs.record, found)
   record["schedule"]["replicas"] = group.num_replicas
   if config.do_train and found and not goes_on:
@@ -183,7 +184,7 @@ def make(config, inputs, group):
     start, record["base"] = _starting_weights(config, inputs, found, record)
     group.same({"init_checkpoint (its digest)":
                     (record["base"] or {}).get("sha256")})
-    training = _training(config, start)
+    training = training_of(config, start)
   else:
     weights = find_weights()
   plan = Plan(
@@ -192,7 +193,9 @@ def make(config, inputs, group):
                 config.tokenize_workers),
       task=inputs.task, model=inputs.model, output_dir=config.output_dir,
       group=group, record=record, found=found,
-      init_shared_from=record["init_shared_from"], base=config.init_checkpoint,
+      init_shared_from=record["init_shared_from"],
+      open_weights=functools.partial(weights_lib.Weights.open,
+                                     base=config.init_checkpoint),
       training=training,
       evaluated=list(inputs.task.dev) if config.do_eval else [],
       predicted=list(inputs.task.test) if config.do_predict else [],
@@ -203,7 +206,8 @@ def make(config, inputs, group):
   return plan
 
 
-def _check_batch(config, group):
+def check_batch(config, group):
+  """Raises InputError if a batch has less than an example for each device."""
   if config.do_train and config.train_batch_size < group.num_replicas:
     raise errors.InputError(
         "train_batch_size is %d, over all devices, and there are %d devices; "
@@ -220,7 +224,8 @@ def check_export(prefix, weights):
         "another prefix" % prefix)
 
 
-def _training(config, weights):
+def training_of(config, weights):
+  """The Training that a config asks for, from the weights."""
   spec = loop.TrainSpec(
       num_train_steps=0,
       learning_rate=config.learning_rate,
@@ -255,7 +260,7 @@ def alone(config, group):
 # ------------------------------------------- which run an output_dir belongs to
 
 
-def _run_in(output_dir):
+def run_in(output_dir):
   """What output_dir has been used for so far.
 
   Returns: (dict, its run.json, or None; whether there is a training checkpoint
@@ -263,12 +268,12 @@ def _run_in(output_dir):
   """
   newest = weights_lib.newest_readable(output_dir)
   # A sweep leaves the task checkpoint alone.
-  path = newest or _task_checkpoint_in(output_dir, TASK)
+  path = newest or task_checkpoint_in(output_dir, TASK)
   record = path and run_record.read(os.path.dirname(path))
   return record, bool(newest)
 
 
-def _task_checkpoint_in(output_dir, name):
+def task_checkpoint_in(output_dir, name):
   """The prefix of the task checkpoint of that name, or None."""
   # The second one if a kill came while it was being replaced.
   for directory in (name, name + ".old"):
@@ -300,8 +305,9 @@ def _checked_record(config, record, found):
     if other and record["init_shared_from"] is None:
       # Where the frozen layers came from does not have to be said again.
       record["init_shared_from"] = other.get("init_shared_from")
-    run_record.check_same_run(other, record, settings.recorded("run"), what,
-                              give, config.do_train)
+    run_record.check_same_run(
+        other, record, ["bert_config", "num_labels"] + settings.recorded("run"),
+        what, give, config.do_train)
   return record
 
 
@@ -380,10 +386,10 @@ def _weights_to_evaluate(config, inputs, group):
   init_checkpoint."""
 
   def in_output_dir():
-    kept = config.save_best and _task_checkpoint_in(config.output_dir,
+    kept = config.save_best and task_checkpoint_in(config.output_dir,
                                                     best.BEST)
     return (kept or weights_lib.newest_readable(config.output_dir) or
-            _task_checkpoint_in(config.output_dir, TASK))
+            task_checkpoint_in(config.output_dir, TASK))
 
   path = config.task_checkpoint or group.shared_path(
       config.output_dir, in_output_dir, ".index")

@@ -60,7 +60,7 @@ class Report(object):
     left = (self._spec.num_train_steps - step) / speed if speed else 0
     text = "step %d/%d  loss %.4f  %.1f examples/s  %s left" % (
         step, self._spec.num_train_steps, loss, speed * self._spec.batch_size,
-        _duration(left))
+        duration(left))
     if self._tty:
       print("\r%-78s" % text, end="\n" if done else "", file=sys.stderr,
             flush=True)
@@ -85,7 +85,8 @@ def scalar_summary(scalars):
                            for name, value in sorted(scalars.items())])
 
 
-def _duration(seconds):
+def duration(seconds):
+  """"1:02:03" of a number of seconds."""
   minutes, seconds = divmod(int(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   return "%d:%02d:%02d" % (hours, minutes, seconds)

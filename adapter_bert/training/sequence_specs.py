@@ -11,9 +11,12 @@ from typing import Any, Optional, Sequence
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
+from adapter_bert.checkpoints import prefixes
+from adapter_bert.data import datasets
 from adapter_bert.models import encoder_decoder
 from adapter_bert.models import families
 from adapter_bert.training import specs
+from adapter_bert.training import teacher_forcing
 from adapter_bert.tuning import Tuning
 import modeling
 
@@ -36,7 +39,11 @@ class SequenceSpec(specs.ModelSpec):
     has none.
   prefix_positions: "after" or "unshifted", see models/gpt2.py.
   prefix_in: the places of an encoder-decoder that have a prefix.
+  prefix_dropout_prob, prefix_init_scale: see modeling.prefix_encoder.
   precision: a key of specs.PRECISIONS.
+  max_source_length, max_target_length: ints, of the examples.
+  pads: (int, int), the ids behind a source and behind a target.
+  label_smoothing: float, in training; see teacher_forcing.losses.
   """
   config: Any
   tune: str = "full"
@@ -48,7 +55,13 @@ class SequenceSpec(specs.ModelSpec):
   prefix_hidden_size: Optional[int] = None
   prefix_positions: str = "after"
   prefix_in: Sequence[str] = encoder_decoder.PREFIX_PLACES
+  prefix_dropout_prob: float = 0.0
+  prefix_init_scale: float = 1.0
   precision: str = "float32"
+  max_source_length: int = 128
+  max_target_length: int = 128
+  pads: Sequence[int] = (0, 0)
+  label_smoothing: float = 0.0
 
   def __post_init__(self):
     """Raises ValueError for what the family of the config does not have."""
@@ -77,13 +90,15 @@ class SequenceSpec(specs.ModelSpec):
     """
     family = families.of_config(self.config)
     names = ["input_ids", "input_mask"]
-    hooks = dict(adapter_fn=self._adapter_fn(ops), prefix_fn=self._prefix_fn(ops))
+    hooks = dict(adapter_fn=self._adapter_fn(ops),
+                 prefix_fn=self._prefix_fn(is_training, ops))
     if family.has_encoder:
       names += ["decoder_input_ids", "decoder_input_mask"]
       hooks.update(cross_adapters=self.cross_adapters, prefix_in=self.prefix_in)
     else:
-      hooks.update(adapter_layers=self.adapter_layers,
-                   prefix_positions=self.prefix_positions)
+      hooks.update(adapter_layers=self.adapter_layers)
+    if self.config.MODEL_TYPE != "t5":  # Its positions are distances.
+      hooks.update(prefix_positions=self.prefix_positions)
     tuning = Tuning("head") if frozen else self.tuning
     getter = tuning.variable_getter(specs.PRECISIONS[self.precision], ops)
     with tf.variable_scope(tf.get_variable_scope(), auxiliary_name_scope=False,
@@ -99,12 +114,56 @@ class SequenceSpec(specs.ModelSpec):
         modeling.feedforward_adapter, hidden_size=self.adapter_size,
         init_scale=self.adapter_init_scale, ops=ops)
 
-  def _prefix_fn(self, ops):
+  def _prefix_fn(self, is_training, ops):
     if not self.tuning.uses_prefixes:
       return None
     return functools.partial(
         modeling.prefix_encoder, prefix_length=self.prefix_length,
-        hidden_size=self.prefix_hidden_size, ops=ops)
+        hidden_size=self.prefix_hidden_size or None,
+        init_scale=self.prefix_init_scale,
+        dropout_prob=self.prefix_dropout_prob if is_training else 0.0, ops=ops)
+
+  def build(self, is_training, batch, ops=None):
+    """See specs.ModelSpec; the batch is one of datasets.py's sequences.
+
+    The loss of an example is the mean over its target's tokens, and its weight
+    their number.
+    """
+    if families.of_config(self.config).has_encoder:
+      model = self.model(is_training, teacher_forcing.encoder_decoder_inputs(
+          batch, self.config.decoder_start_token_id), ops)
+      hidden = model.get_sequence_output()
+    else:
+      model = self.model(is_training, teacher_forcing.joined_inputs(batch), ops)
+      hidden = teacher_forcing.before_targets(model.get_sequence_output(), batch)
+    losses, weights = teacher_forcing.losses(
+        model.logits(hidden), batch,
+        self.label_smoothing if is_training else 0.0)
+    return specs.Outputs(losses, {}, weights)
+
+  def train_dataset(self, records, batch_size, seed, **options):
+    """See specs.ModelSpec; `records` is a tfrecords.RecordSet."""
+    return datasets.train_sequences(
+        records, batch_size, self.max_source_length, self.max_target_length,
+        seed, *self.pads, **options)
+
+  def eval_dataset(self, records, batch_size, **options):
+    """See specs.ModelSpec; `records` is a tfrecords.RecordSet."""
+    return datasets.eval_sequences(
+        records, batch_size, self.max_source_length, self.max_target_length,
+        *self.pads, **options)
+
+  def empty_batch(self):
+    """See specs.ModelSpec."""
+    ids = tf.zeros([1, 2], tf.int32)
+    return {"source_ids": ids, "source_mask": ids + 1, "target_ids": ids,
+            "target_mask": ids + 1}
+
+  def stored_in(self, variables):
+    """See specs.ModelSpec: task checkpoints have prefixes without their MLP."""
+    if not self.prefix_hidden_size or prefixes.has_mlp(variables):
+      return self
+    return dataclasses.replace(self, prefix_hidden_size=None)
 
   @property
   def first_position(self):
@@ -115,9 +174,16 @@ class SequenceSpec(specs.ModelSpec):
 
   def describe(self):
     """What run.json records; `from_record` reads it."""
-    return dict({name: getattr(self, name) for name in _RECORDED},
-                config=dict(self.config.to_dict(),
-                            model_type=self.config.MODEL_TYPE))
+    unused = [prefix for prefix, is_used in (
+        ("adapter_", self.tuning.uses_adapters), ("cross_",
+                                                  self.tuning.uses_adapters),
+        ("prefix_", self.tuning.uses_prefixes)) if not is_used]
+    values = {name: None if name.startswith(tuple(unused)) else
+                    getattr(self, name) for name in _RECORDED}
+    if values["prefix_in"]:
+      values["prefix_in"] = list(values["prefix_in"])
+    return dict(values, config=dict(self.config.to_dict(),
+                                    model_type=self.config.MODEL_TYPE))
 
 
 def from_record(record, where, precision="float32"):
@@ -138,6 +204,6 @@ def from_record(record, where, precision="float32"):
     spec = SequenceSpec(
         config=families.config_from_dict(record["config"], where),
         precision=precision, **{name: record[name] for name in _RECORDED
-                                if name in record})
+                                if record.get(name) is not None})
     spec.tuning  # pylint: disable=pointless-statement
   return spec

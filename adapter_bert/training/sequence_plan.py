@@ -1,0 +1,348 @@
+"""What a run of GPT-2, BART or T5 is going to do, decided before it is done.
+
+As plan.py for a classifier: settings -> `read` -> Inputs -> `make` -> plan.Plan.
+What can be refused is refused here, before anything is written.
+"""
+
+import dataclasses
+import functools
+import os
+import platform
+from typing import Any
+
+from absl import logging
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from adapter_bert import settings
+from adapter_bert.base import errors
+from adapter_bert.checkpoints import model_dir as model_dirs
+from adapter_bert.checkpoints import record as run_record
+from adapter_bert.checkpoints import sequence_weights
+from adapter_bert.checkpoints import weights as weights_lib
+from adapter_bert.data import seq2seq
+from adapter_bert.data import text_tokenizers
+from adapter_bert.data import tfrecords
+from adapter_bert.distributed import devices as distribution
+from adapter_bert.models import families
+from adapter_bert.training import best
+from adapter_bert.training import inputs as inputs_lib
+from adapter_bert.training import plan as plan_lib
+from adapter_bert.training import sequence_specs
+
+_PROGRAM = "run_seq2seq"
+
+
+@dataclasses.dataclass(frozen=True)
+class Data(object):
+  """Where a run's texts come from, and how they become ids."""
+  task: seq2seq.TextTask
+  data_dir: str
+  encoder: seq2seq.Encoder
+  output_dir: str
+  workers: int
+
+  def examples(self, split):
+    """The iterator of the split's seq2seq.TextExamples."""
+    return seq2seq.read_examples(self.task, split, self.data_dir)
+
+  def records(self, split, group):
+    """The split's RecordSet; of several processes the chief makes it."""
+    made = []
+
+    def directory():
+      made.append(seq2seq.prepare(self.task, split, self.data_dir, self.encoder,
+                                  self.output_dir, workers=self.workers))
+      return os.path.dirname(made[0].paths[0])
+
+    shared = group.shared_path(self.output_dir, directory,
+                               os.sep + tfrecords.INDEX)
+    return made[0] if made else tfrecords.source_prepared_elsewhere(
+        seq2seq.source_of(self.task, split, self.data_dir, self.encoder), shared)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs(object):
+  """What the settings name, read and checked.
+
+  directory: model_dir.ModelDir.
+  base: mapping of variable name -> array, the pre-trained weights.
+  record: dict, what run.json is to hold, as far as the settings say it.
+  """
+  directory: model_dirs.ModelDir
+  task: seq2seq.TextTask
+  encoder: seq2seq.Encoder
+  model: sequence_specs.SequenceSpec
+  base: Any
+  record: dict
+
+
+def read(config):
+  """The Inputs of a run's settings. Raises: InputError."""
+  task = _task(config)
+  _check_actions(config, task)
+  directory = model_dirs.open_model_dir(config.model_dir)
+  model_config = sequence_weights.read_config(directory)
+  encoder = _encoder(config, task, directory, model_config)
+  model = _model(config, model_config)
+  _check_lengths(config, task, model)
+  base = sequence_weights.open_weights(directory, model_config)
+  return Inputs(directory, task, encoder, model, base,
+                _record(config, task, model, encoder))
+
+
+def _task(config):
+  if config.task_spec:
+    return seq2seq.load_task_spec(config.task_spec, config.task_files_anywhere)
+  if not config.task_name:
+    raise errors.InputError("neither task_name nor task_spec is given; tasks "
+                            "are %s" % ", ".join(seq2seq.TASKS))
+  return seq2seq.get_task(config.task_name)
+
+
+def _check_actions(config, task):
+  """Raises InputError if there is nothing to do, or it cannot be done."""
+  if not (config.do_train or config.do_eval or config.do_predict):
+    raise errors.InputError("nothing to do: give at least one of --do_train, "
+                            "--do_eval and --do_predict")
+  for wanted, splits, flag in ((config.do_train, task.train, "do_train"),
+                               (config.do_eval, task.dev, "do_eval"),
+                               (config.do_predict, task.test, "do_predict"),
+                               (config.save_best, task.dev, "save_best")):
+    if wanted and not splits:
+      raise errors.InputError("--%s: the task %s has no file for that" %
+                              (flag, task.display_name))
+  if config.do_predict and task.is_plain_text:
+    raise errors.InputError(
+        "--do_predict: the task %s is plain text, without sources to predict "
+        "from; generate.py goes on from prompts" % task.display_name)
+  if config.do_train and not config.num_train_epochs:
+    raise errors.InputError("num_train_epochs is 0, so there is nothing to "
+                            "train; leave out do_train")
+  if config.do_train and config.task_checkpoint:
+    raise errors.InputError("task_checkpoint is evaluated and predicted with, "
+                            "and not trained on; leave out one of the two")
+  if config.early_stopping and not config.save_best:
+    raise errors.InputError("early_stopping is %d, but save_best is not set" %
+                            config.early_stopping)
+  distribution.check(config.distribution, config.start_timeout,
+                     config.heartbeat_timeout)
+
+
+# ------------------------------------------------------- model and tokenizers
+
+
+def _encoder(config, task, directory, model_config):
+  """The seq2seq.Encoder: how texts become the model's ids."""
+  source = text_tokenizers.open_tokenizer(config.source_tokenizer or
+                                          directory.path)
+  target = source
+  if config.target_tokenizer:
+    target = text_tokenizers.open_tokenizer(config.target_tokenizer)
+  for tokenizer in (source, target):
+    text_tokenizers.check_fits(tokenizer, model_config.vocab_size,
+                               directory.path, directory.family)
+  source_end = target_end = ()
+  if families.of_config(model_config).has_encoder:
+    if config.separator:
+      raise errors.InputError("separator is %s, but a %s reads its source in an "
+                              "encoder; leave it out" %
+                              (config.separator, model_config.MODEL_TYPE))
+    if task.is_plain_text:
+      raise errors.InputError("the task %s is plain text, and a %s needs sources "
+                              "and targets" % (task.display_name,
+                                               model_config.MODEL_TYPE))
+  else:
+    target_end = (model_config.eos_token_id,)
+    source_end = () if task.is_plain_text else (
+        _separator(config.separator, source, model_config),)
+  return seq2seq.Encoder(source, target, config.max_source_length,
+                         config.max_target_length, source_end, target_end)
+
+
+def _separator(token, tokenizer, model_config):
+  """The id between source and target."""
+  if token is None:
+    return model_config.eos_token_id
+  found = tokenizer.id_of(token)
+  if found is None:
+    raise errors.InputError("separator is %s, which is no token of the "
+                            "tokenizer" % errors.shown(token))
+  return found
+
+
+def _model(config, model_config):
+  """The SequenceSpec. Raises: InputError for a method that does not fit."""
+  family = families.of_config(model_config)
+  with errors.reported():
+    model = sequence_specs.SequenceSpec(
+        config=model_config, tune=config.tune,
+        adapter_size=config.adapter_size,
+        adapter_init_scale=config.adapter_init_scale,
+        adapter_layers=config.adapter_layers and settings.layers_of(
+            config.adapter_layers),
+        cross_adapters=config.cross_adapters,
+        prefix_length=config.prefix_length,
+        prefix_hidden_size=config.prefix_hidden_size or None,
+        prefix_positions=config.prefix_positions or (
+            "unshifted" if family.has_encoder else "after"),
+        prefix_in=settings.prefix_places(config.prefix_in),
+        prefix_dropout_prob=config.prefix_dropout,
+        prefix_init_scale=config.prefix_init_scale, precision=config.precision,
+        max_source_length=config.max_source_length,
+        max_target_length=config.max_target_length,
+        pads=_pads(model_config), label_smoothing=config.label_smoothing)
+    tuning = model.tuning
+  if not _trains_something(tuning):
+    raise errors.InputError(
+        "tune=%s trains nothing here: a %s has no head of its own; give %s" %
+        (config.tune, model_config.MODEL_TYPE,
+         "full, adapters, prefix or layer_norm"))
+  if config.tune == "top_n":
+    raise errors.InputError("tune=top_n is for a BERT; a %s is tuned with full, "
+                            "adapters, prefix or layer_norm" %
+                            model_config.MODEL_TYPE)
+  if config.adapter_layers and family.has_encoder:
+    raise errors.InputError("adapter_layers is for GPT-2; a %s has two stacks" %
+                            model_config.MODEL_TYPE)
+  return model
+
+
+def _trains_something(tuning):
+  return tuning.collections is None or bool(
+      set(tuning.collections) - {"head"})
+
+
+def _pads(model_config):
+  """(int, int): the ids behind sources and targets."""
+  pad = getattr(model_config, "pad_token_id", None)
+  return (pad or 0,) * 2
+
+
+def _check_lengths(config, task, model):
+  """Raises InputError if the model has fewer positions than are needed."""
+  limit = families.positions(model.config)
+  if limit is None:
+    return
+  key, most = limit
+  if families.of_config(model.config).has_encoder:
+    for name in ("max_source_length", "max_target_length"):
+      if getattr(config, name) > most:
+        raise errors.InputError(
+            "%s is %d and the model has %d positions (%s); give at most that" %
+            (name, getattr(config, name), most, key))
+    return
+  source = 0 if task.is_plain_text else config.max_source_length
+  if source + config.max_target_length + model.first_position > most:
+    raise errors.InputError(
+        "max_source_length %d, max_target_length %d%s are more than the model's "
+        "%d positions (%s)" % (
+            source, config.max_target_length,
+            " and prefix_length %d" % model.first_position
+            if model.first_position else "", most, key))
+
+
+def _record(config, task, model, encoder):
+  """What run.json holds: enough to evaluate, and to refuse another run."""
+  return dict(
+      model.describe(),
+      task=seq2seq.task_to_dict(task), separator=config.separator,
+      tokenizers=[encoder.source_tokenizer.describe(),
+                  encoder.target_tokenizer.describe()],
+      schedule={name: getattr(config, name)
+                for name in settings.recorded("schedule", _PROGRAM)},
+      versions={"tensorflow": tf.__version__, "numpy": np.__version__,
+                "python": platform.python_version()},
+      base=None)
+
+
+def in_common(config, inputs):
+  """What all processes of a run must agree in, a dict."""
+  return dict(settings.agreed(config, _PROGRAM),
+              config=inputs.record["config"], task=inputs.record["task"],
+              tokenizers=inputs.record["tokenizers"],
+              code=inputs_lib.digest_of_code(), tensorflow=tf.__version__)
+
+
+# -------------------------------------------------------------------- the plan
+
+
+def make(config, inputs, group):
+  """The plan.Plan of a run.
+
+  Raises: InputError, one line, for what cannot be done.
+  """
+  plan_lib.check_batch(config, group)
+  found, goes_on = group.decide("the run in output_dir",
+                                lambda: plan_lib.run_in(config.output_dir))
+  _check_same(config, inputs.record, found)
+  if config.do_train and found and not goes_on:
+    raise errors.InputError(
+        "output_dir %s has the task checkpoint of a finished run, and no "
+        "training checkpoint to go on from; leave out do_train, or give another "
+        "output_dir" % config.output_dir)
+  base = weights_lib.Weights.of_tensors(inputs.base, inputs.directory.path)
+  recorded = run_record.base_of(found)
+  if recorded:
+    weights_lib.check_base(base, recorded, "the run in %s started from" %
+                           config.output_dir)
+  record = dict(inputs.record, base=run_record.describe_base(
+      base, inputs.directory.path))
+  record["schedule"] = dict(record["schedule"], replicas=group.num_replicas)
+  group.same({"model_dir (its digest)": record["base"]["sha256"]})
+  find_weights = functools.partial(_weights_to_evaluate, config, base, group)
+  training = plan_lib.training_of(config, base) if config.do_train else None
+  weights = None if training else find_weights()
+  model = inputs.model
+  if weights is base:
+    logging.info("no run is in %s: the model is taken as it was published",
+                 config.output_dir)
+    model = dataclasses.replace(model, tune="full")
+  return plan_lib.Plan(
+      data=Data(inputs.task, config.data_dir, inputs.encoder, config.output_dir,
+                config.tokenize_workers),
+      task=inputs.task, model=model, output_dir=config.output_dir,
+      group=group, record=record, found=found, init_shared_from=None,
+      open_weights=base.with_top,
+      training=training,
+      evaluated=list(inputs.task.dev) if config.do_eval else [],
+      predicted=list(inputs.task.test) if config.do_predict else [],
+      export_prefix=None, weights=weights,
+      find_weights=find_weights, eval_batch_size=config.eval_batch_size,
+      predict_batch_size=config.predict_batch_size, seed=config.seed)
+
+
+def _check_same(config, record, found):
+  """Raises InputError if a run that is gone on with is another one."""
+  others = [(found, "output_dir %s holds another run" % config.output_dir,
+             "another output_dir")]
+  if config.task_checkpoint:
+    prefix = weights_lib.find(config.task_checkpoint)
+    others.append((run_record.read(os.path.dirname(prefix)),
+                   "task_checkpoint %s is of another run" % prefix,
+                   "the flags that it was trained with"))
+  fixed = ["config", "tokenizers"] + settings.recorded("run", _PROGRAM)
+  for other, what, give in others:
+    run_record.check_same_run(other, record, fixed, what, give, config.do_train)
+
+
+def _weights_to_evaluate(config, base, group):
+  """The Weights to evaluate: the first there is of task_checkpoint, the best
+  with save_best, the newest in output_dir, the task checkpoint in it, and the
+  model as it was published."""
+
+  def in_output_dir():
+    kept = config.save_best and plan_lib.task_checkpoint_in(config.output_dir,
+                                                            best.BEST)
+    return (kept or weights_lib.newest_readable(config.output_dir) or
+            plan_lib.task_checkpoint_in(config.output_dir, plan_lib.TASK))
+
+  if config.task_checkpoint:
+    prefix = weights_lib.find(config.task_checkpoint)
+    recorded = run_record.base_of(run_record.read(os.path.dirname(prefix)))
+    if recorded:
+      weights_lib.check_base(base, recorded, "%s was trained on" % prefix,
+                             config.force_base)
+    return base.with_top(prefix)
+  path = group.shared_path(config.output_dir, in_output_dir, ".index")
+  return base.with_top(path) if path else base
