@@ -729,8 +729,7 @@ def prefix_encoder(num_hidden_layers, num_attention_heads, size_per_head,
     prefix_length: int, P.
     hidden_size: int, the width between the two layers; None: no layers.
     embedding_size: int, the width of their table; None: N * H.
-    dropout_prob: float, of the prefix; to be 0 unless the model is trained.
-    init_scale: float, the standard deviation of the initial table.
+    dropout_prob, init_scale: floats; 0 but in training; the table's deviation.
 
   Returns: a list, (key, value) for each layer, float32 [N, P, H] each.
   """
