@@ -73,7 +73,9 @@ def read(config):
       tune=config.tune, top_n_layers=config.top_n_layers,
       prefix_length=config.prefix_length,
       prefix_hidden_size=config.prefix_hidden_size,
-      prefix_positions=config.prefix_positions or "after", prefix_init=config.prefix_init,
+      prefix_positions=config.prefix_positions or "after",
+      prefix_init=config.prefix_init,
+      prefix_init_scale=config.prefix_init_scale,
       prefix_dropout_prob=config.prefix_dropout,
       fresh_pooler=config.fresh_pooler, precision=config.precision)
   with errors.reported():
@@ -136,7 +138,7 @@ def _check_prefix(config, model):
   """Raises ValueError for settings of prefixes that do not fit."""
   if not model.tuning.uses_prefixes:
     for name in ("prefix_length", "prefix_hidden_size", "prefix_positions",
-                 "prefix_init", "prefix_dropout"):
+                 "prefix_init", "prefix_init_scale", "prefix_dropout"):
       if getattr(config, name) != settings.named(name).plain_default:
         raise ValueError("%s is %s, but the tuning method is %s, which has no "
                          "prefixes" % (name, getattr(config, name), model.tune))
@@ -146,6 +148,11 @@ def _check_prefix(config, model):
         "prefix_init=words starts from keys and values, and with "
         "prefix_hidden_size=%d an MLP makes these; give one of the two" %
         config.prefix_hidden_size)
+  if (config.prefix_init != "random" and not config.prefix_hidden_size and
+      config.prefix_init_scale != 1.0):
+    raise ValueError(
+        "prefix_init_scale is %s, but prefix_init=%s has no random numbers; "
+        "give one of the two" % (config.prefix_init_scale, config.prefix_init))
   if config.prefix_init == "words" and not config.init_checkpoint:
     raise ValueError("prefix_init=words needs a pre-trained model; give "
                      "init_checkpoint")

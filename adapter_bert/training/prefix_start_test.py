@@ -103,6 +103,12 @@ def test_zero(files, tmp_path, hidden_size):
   np.testing.assert_allclose(found, np.zeros([3, 2 * 2 * 16]), atol=1e-20)
 
 
+def test_the_initial_scale(files, tmp_path):
+  found = started(files, tmp_path, prefix_init_scale=0.01)
+  # 192 numbers: four standard errors of their deviation are 20%.
+  assert np.std(found) == pytest.approx(0.01, rel=0.2)
+
+
 def test_words_are_those_of_the_first_examples(files, tmp_path):
   found = started(files, tmp_path, prefix_init="words", prefix_length=8)
   # The first example is a pair of the same sentence.
@@ -141,7 +147,10 @@ def test_keys_and_values_are_those_of_the_layers(files):
 @pytest.mark.parametrize("changes, words", [
     (dict(tune="adapters", prefix_hidden_size=5), "which has no prefixes"),
     (dict(tune="adapters", prefix_length=3), "prefix_length is 3"),
+    (dict(tune="full", prefix_length=20, prefix_init_scale=0.1),
+     "prefix_init_scale is 0.1"),
     (dict(prefix_init="words", prefix_hidden_size=5), "an MLP makes these"),
+    (dict(prefix_init="words", prefix_init_scale=0.1), "has no random numbers"),
     (dict(prefix_init="words", init_checkpoint=None), "needs a pre-trained"),
     (dict(prefix_length=9), "prefix_length 9 and max_seq_length 24 are more "
                             "positions than the model's 32"),

@@ -151,8 +151,8 @@ class ClassifierSpec(ModelSpec):
   fresh_pooler: bool; the pooler is new, and of the head: trained with it and
     saved with it.
   prefix_length: int, P; prefix_hidden_size: int, of the MLP that makes the
-    prefix while it is trained, 0 for none; prefix_positions, prefix_dropout_prob:
-    see modeling.BertModel and modeling.prefix_encoder.
+    prefix while it is trained, 0 for none; prefix_positions, prefix_dropout_prob,
+    prefix_init_scale: see modeling.BertModel and modeling.prefix_encoder.
   prefix_init: a key of prefix_start.KINDS.
   """
   bert_config: modeling.BertConfig
@@ -171,6 +171,7 @@ class ClassifierSpec(ModelSpec):
   prefix_hidden_size: int = 0
   prefix_positions: str = "after"
   prefix_dropout_prob: float = 0.0
+  prefix_init_scale: float = 1.0
   prefix_init: str = "random"
 
   @property
@@ -197,6 +198,7 @@ class ClassifierSpec(ModelSpec):
     return functools.partial(
         modeling.prefix_encoder, prefix_length=self.prefix_length,
         hidden_size=self.prefix_hidden_size or None,
+        init_scale=self.prefix_init_scale,
         dropout_prob=self.prefix_dropout_prob if is_training else 0.0, ops=ops)
 
   def stored_in(self, variables):
