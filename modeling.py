@@ -147,9 +147,8 @@ class BertConfig(object):
       _check_config(key, getattr(self, key),
                     lambda value: isinstance(value, bool), "true or false")
     _check_sharing(self.share_parameter_across_layers, self.layers_per_group)
-    _check_config(
-        "embedding_size", self.embedding_size,
-        lambda e: e is None or _is_integer(e) and e <= self.hidden_size,
+    _check_config("embedding_size", self.embedding_size, lambda e: (
+        e is None or _is_integer(e) and e <= self.hidden_size),
         "a whole number from 1 to hidden_size (%d)" % self.hidden_size)
     if self.ln_type != "postln":
       raise ValueError(
@@ -321,7 +320,8 @@ def classifier_head(pooled_output, num_labels, is_training,
 def gelu(x):
   """Gaussian error linear unit (Hendrycks and Gimpel 2016), as BERT's: tanh."""
   tanh = tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x))
-  return 0.5 * x * (1.0 + tanh)
+  # TensorFlow sums x's gradients by the ops' names: this one's comes first.
+  return tf.multiply(x, 0.5, name="half") * (1.0 + tanh)
 
 
 def gelu_erf(x):
