@@ -172,8 +172,7 @@ def _check_sharing(share_parameter_across_layers, layers_per_group):
     return
   if not _is_integer(layers_per_group):
     raise ValueError("layers_per_group is %r; it must be a whole number >= 1, "
-                     "or absent to share one layer's weights by all" %
-                     (layers_per_group,))
+                     "or absent: all share one's" % (layers_per_group,))
   if not share_parameter_across_layers:
     raise ValueError("layers_per_group is %d, but share_parameter_across_layers"
                      " is false; set it to true, or drop layers_per_group" %
@@ -198,8 +197,9 @@ class BertModel(object):
       them is the same; what comes out for padding has no meaning, and no
       gradient comes from it.
     prefix_fn: what `get_prefix` takes; None: no prefix.
-    prefix_positions: "after": tokens have the positions P, P + 1, ..., as in
-      PEFT; "unshifted": 0, 1, ..., as in AdapterHub.
+    prefix_positions: tokens have the positions P, P + 1, ... as in PEFT
+      ("after"), or 0, 1, ... as in AdapterHub ("unshifted").
+    adapter_order: see `transformer_model`.
 
   Raises: ValueError for a config that cannot be built, more positions than it
     has, a name that is unknown, or if called eagerly.
@@ -209,7 +209,7 @@ class BertModel(object):
                token_type_ids=None, use_one_hot_embeddings=False, scope=None,
                adapter_fn="feedforward_adapter", adapter_layers=None,
                skip_padding=False, *, prefix_fn=None, prefix_positions="after",
-               ops=None):
+               adapter_order="houlsby", ops=None):
     config = copy.deepcopy(config)
     config.validate()
     ops = ops or PlainOps()
@@ -249,7 +249,7 @@ class BertModel(object):
             layers_per_group=config.layers_per_group,
             share_adapters=config.share_adapters, adapter_layers=adapter_layers,
             tokens=TokenRows(input_mask) if skip_padding else None,
-            prefix_fn=prefixes, ops=ops)
+            prefix_fn=prefixes, adapter_order=adapter_order, ops=ops)
       self.sequence_output = self.all_encoder_layers[-1]
       with tf.variable_scope("pooler"):
         self.pooled_output = dense(  # of the first token's, [B, D]
@@ -337,11 +337,14 @@ def transformer_model(input_tensor, attention_mask=None, hidden_size=768,
                       adapter_fn=None, share_parameter_across_layers=False,
                       layers_per_group=None, share_adapters=True,
                       adapter_layers=None, tokens=None, *, prefix_fn=None,
-                      ops=None):
+                      adapter_order="houlsby", ops=None):
   """A stack of post-LN Transformer layers (Vaswani et al. 2017) with adapters.
 
   Two halves a layer, attention and feed-forward, and each ends in
-  LayerNorm(input + adapter(dropout(projection))) (Houlsby et al., figure 2).
+  LayerNorm(input + adapter(dropout(projection))) (Houlsby et al., figure 2). In
+  the order of Pfeiffer et al. 2021 (arXiv 2005.00247) the first half has no
+  adapter; the second has the same LayerNorm twice: LayerNorm(input + z), where
+  z = projection + (adapter(y) - y) and y = LayerNorm(input + projection).
 
   Layers share variables by running in the same variable scope (AUTO_REUSE):
     not shared               layer i in scope `layer_<i>`
@@ -364,12 +367,12 @@ def transformer_model(input_tensor, attention_mask=None, hidden_size=768,
     share_adapters: bool; False gives each layer adapters of its own over shared
       layers, in the scopes `adapters_<i>`. Without sharing it changes nothing.
     adapter_layers: the indices of the layers that get adapters; None: all.
+    adapter_order: "houlsby" or "pfeiffer".
     tokens: TokenRows, to work on them alone; None: on every position. The
       attention_mask must hide what they leave out.
     prefix_fn: what `get_prefix` takes, or what `call_prefix` returned. Layers
       that share their weights have a prefix each all the same.
-    ops: an adapter or prefix that is named gets it too; who wants it in a
-      callable of his own binds it with functools.partial.
+    ops: a named adapter or prefix gets it too; a callable by functools.partial.
 
   Returns: float [B, S, D], or a list with one for each layer.
 
@@ -382,23 +385,24 @@ def transformer_model(input_tensor, attention_mask=None, hidden_size=768,
   if input_shape[2] != hidden_size:
     raise ValueError("the input is %s wide and hidden_size is %d; the residual "
                      "sum needs them equal" % (input_shape[2], hidden_size))
+  if adapter_order not in ("houlsby", "pfeiffer"):
+    raise ValueError("adapter_order is %r; known are houlsby and pfeiffer" %
+                     (adapter_order,))
   _check_sharing(share_parameter_across_layers, layers_per_group)
   ops = ops or PlainOps()
   adapter_fn = _look_up(adapter_fn, ADAPTER_FNS, "adapter", ops)
-  with_adapter = range(num_hidden_layers)
-  if adapter_layers is not None:
-    outside = sorted(set(adapter_layers) - set(with_adapter))
-    if outside:
-      raise ValueError("adapter_layers names layer %s; the model has layers 0 "
-                       "to %d" % (outside[0], num_hidden_layers - 1))
-    with_adapter = adapter_layers
+  if adapter_layers is None:
+    adapter_layers = range(num_hidden_layers)
+  outside = sorted(set(adapter_layers) - set(range(num_hidden_layers)))
+  if outside:
+    raise ValueError("adapter_layers names layer %s; the model has layers 0 to "
+                     "%d" % (outside[0], num_hidden_layers - 1))
   own_adapters = share_parameter_across_layers and not share_adapters
   prefixes = prefix_fn if isinstance(prefix_fn, list) else call_prefix(
       prefix_fn, num_hidden_layers, num_attention_heads,
       hidden_size // num_attention_heads, ops=ops)
 
-  # The layers work on [B * S, D]: a reshape at the ends costs less than one at
-  # every matrix product.
+  # [B * S, D]: reshapes at the ends cost less than at every matrix product.
   layer_output = reshape_to_matrix(input_tensor)
   if tokens is not None:
     layer_output = tokens.pack(layer_output)
@@ -410,9 +414,10 @@ def transformer_model(input_tensor, attention_mask=None, hidden_size=768,
           layer_output, attention_mask, input_shape, num_attention_heads,
           intermediate_size, intermediate_act_fn, hidden_dropout_prob,
           attention_probs_dropout_prob, initializer_range,
-          adapter_fn=adapter_fn if layer in with_adapter else None,
-          adapter_suffix="_%d" % layer if own_adapters else "", tokens=tokens,
-          prefix=prefixes[layer], ops=ops)
+          adapter_fn=adapter_fn if layer in adapter_layers else None,
+          adapter_suffix="_%d" % layer if own_adapters else "",
+          adapter_order=adapter_order, tokens=tokens, prefix=prefixes[layer],
+          ops=ops)
     outputs.append(layer_output if tokens is None else
                    tokens.unpack(layer_output))
 
@@ -433,17 +438,21 @@ def layer_scope(layer, share_parameter_across_layers, layers_per_group):
 def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
                        intermediate_size, intermediate_act_fn,
                        hidden_dropout_prob, attention_probs_dropout_prob,
-                       initializer_range, adapter_fn, adapter_suffix, tokens,
-                       prefix, ops):
+                       initializer_range, adapter_fn, adapter_suffix,
+                       adapter_order, tokens, prefix, ops):
   """One layer: [rows, D] -> [rows, D]. `shape` is [B, S, D]."""
   batch_size, seq_length, hidden_size = shape
+  pfeiffer = adapter_order == "pfeiffer"
 
-  def project(tensor, residual):
+  def project(tensor, residual, has_adapter):
     """LN(residual + adapter(dropout(dense(tensor)))), in the scope `output`."""
     tensor, bias = product(tensor, hidden_size, initializer_range)
     tensor = ops.dropout(tensor, hidden_dropout_prob, bias)
-    if adapter_fn is not None:
-      tensor = call_adapter(adapter_fn, tensor, adapter_suffix, ops=ops)
+    if has_adapter:
+      inputs = (layer_norm(tensor, residual=residual, ops=ops) if pfeiffer else
+                tensor)
+      output = call_adapter(adapter_fn, inputs, adapter_suffix, ops=ops)
+      tensor = tensor + (output - inputs) if pfeiffer else output
     return layer_norm(tensor, residual=residual, ops=ops)
 
   with tf.variable_scope("attention"):
@@ -456,14 +465,15 @@ def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
           batch_size=batch_size, from_seq_length=seq_length,
           to_seq_length=seq_length, tokens=tokens, prefix=prefix, ops=ops)
     with tf.variable_scope("output"):
-      attention_output = project(heads, layer_input)
+      attention_output = project(heads, layer_input,
+                                 adapter_fn is not None and not pfeiffer)
 
   with tf.variable_scope("intermediate"):
     intermediate = dense(attention_output, intermediate_size,
                          activation=intermediate_act_fn,
                          initializer_range=initializer_range, ops=ops)
   with tf.variable_scope("output"):
-    return project(intermediate, attention_output)
+    return project(intermediate, attention_output, adapter_fn is not None)
 
 
 def call_adapter(adapter_fn, tensor, suffix="", *, ops=None):
@@ -472,8 +482,7 @@ def call_adapter(adapter_fn, tensor, suffix="", *, ops=None):
   `suffix` tells this layer's adapters from those of the layers that share its
   scope: the variables' scope becomes `adapters<suffix>`.
   """
-  # An adapter opens the scope `adapters` itself, so none is opened here; one
-  # that opens none is put into it.
+  # An adapter opens the scope `adapters` itself; one that does not gets it.
   outer = tf.get_variable_scope().name + "/"
 
   def renamed(name):
@@ -496,11 +505,9 @@ def call_adapter(adapter_fn, tensor, suffix="", *, ops=None):
 def _call_hook(function, collection, renamed, ops):
   """function(), with what it makes in `collection`, named renamed(name)."""
   def get_variable(getter, name, **kwargs):
-    members = list(kwargs.get("collections") or
-                   [tf.GraphKeys.GLOBAL_VARIABLES])
-    if collection not in members:
-      members.append(collection)
-    return getter(renamed(name), **dict(kwargs, collections=members))
+    members = set(kwargs.get("collections") or [tf.GraphKeys.GLOBAL_VARIABLES])
+    return getter(renamed(name), **dict(
+        kwargs, collections=sorted(members | {collection})))
 
   ops.trained_from_here()  # Whatever it makes.
   before = set(v.name for v in tf.global_variables())
@@ -577,8 +584,7 @@ def attention_layer(from_tensor, to_tensor, attention_mask=None,
     raise ValueError("attention over matrices needs batch_size, "
                      "from_seq_length and to_seq_length")
   if tokens is not None and (len(from_shape) == 3 or attention_mask is None):
-    raise ValueError("attention over tokens alone needs matrices of their rows,"
-                     " and an attention_mask")
+    raise ValueError("attention over tokens needs their rows and a mask")
   ops = ops or PlainOps()
   width = num_attention_heads * size_per_head
   shape = [batch_size, from_seq_length, num_attention_heads, size_per_head]
@@ -689,10 +695,10 @@ def _behind_prefix(prefix, key, value, mask):
 
 
 def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3, *,
-                        ops=None):
+                        activation=gelu, ops=None):
   """The bottleneck adapter of Houlsby et al., section 2.1.
 
-  x + (gelu(x W1 + b1) W2 + b2), which starts near the identity.
+  x + (activation(x W1 + b1) W2 + b2), which starts near the identity.
 
   Args:
     input_tensor: float [rows, D], as what is returned.
@@ -701,8 +707,7 @@ def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3, *,
       says 1e-2, the released code uses 1e-3; figure 6 shows both work.)
   """
   width = get_shape_list(input_tensor, expected_rank=2)[-1]
-  initializer = create_initializer(init_scale)
-  zeros = tf.zeros_initializer()
+  initializer, zeros = create_initializer(init_scale), tf.zeros_initializer()
   ops = ops or PlainOps()
   with tf.variable_scope("adapters"):
     weights1 = _get_variable("weights1", [width, hidden_size], initializer,
@@ -712,7 +717,7 @@ def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3, *,
                              ADAPTERS)
     biases2 = _get_variable("biases2", [1, width], zeros, ADAPTERS)
     bottleneck = ops.activation(  # [rows, m]
-        gelu, _matmul(input_tensor, weights1), biases1)
+        activation, _matmul(input_tensor, weights1), biases1)
     return ops.add(input_tensor, _matmul(bottleneck, weights2), biases2)
 
 
@@ -788,7 +793,7 @@ def prefix_length(prefixes):
 ADAPTER_FNS = {"feedforward_adapter": feedforward_adapter}
 PREFIX_FNS = {"prefix_encoder": prefix_encoder}
 ACTIVATIONS = {"linear": None, "relu": tf.nn.relu, "gelu": gelu,
-               "gelu_erf": gelu_erf, "tanh": tf.tanh}
+               "gelu_erf": gelu_erf, "tanh": tf.tanh, "swish": tf.nn.silu}
 
 
 def get_adapter(function_or_name):
@@ -804,9 +809,8 @@ def get_activation(function_or_name):
   return _look_up(function_or_name, ACTIVATIONS, "activation")
 
 
-def _look_up(function_or_name, table, kind, ops=None):
+def _look_up(name, table, kind, ops=None):
   """For those above, and for what is to be given `ops` if it was named."""
-  name = function_or_name
   if callable(name):
     return name
   if name is None or name == "":
@@ -958,11 +962,10 @@ def create_attention_mask_from_input_mask(from_tensor, to_mask):
 
   from_tensor is [B, F] or [B, F, width]; to_mask int32 [B, T].
   """
-  batch_size, from_seq_length = get_shape_list(
-      from_tensor, expected_rank=[2, 3])[:2]
+  from_shape = get_shape_list(from_tensor, expected_rank=[2, 3])
   to_seq_length = get_shape_list(to_mask, expected_rank=2)[1]
   mask = tf.cast(tf.expand_dims(to_mask, 1), tf.float32)  # [B, 1, T]
-  return tf.broadcast_to(mask, [batch_size, from_seq_length, to_seq_length])
+  return tf.broadcast_to(mask, from_shape[:2] + [to_seq_length])
 
 
 def dense(input_tensor, units, activation=None, initializer_range=0.02,
@@ -1050,8 +1053,7 @@ def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
     a dict of every name found, with and without ":0", to 1).
   """
   in_checkpoint = dict(tf.train.list_variables(init_checkpoint))
-  assignment_map = collections.OrderedDict()
-  initialized = {}
+  assignment_map, initialized = collections.OrderedDict(), {}
   for variable in tvars:
     name = re.sub(r":\d+$", "", variable.name)
     if name in in_checkpoint:
@@ -1120,12 +1122,13 @@ class PlainOps(object):
   def activation(self, function, x, bias=None):
     """function(x + bias); but for the two gelu it is called in the type of x.
 
-    x is [..., width], bias [width] (before a gelu also [1, width]) or None.
+    x is [..., width], bias [width], [1, width] or None.
     """
     if function in (gelu, gelu_erf):
       return tf.cast(function(_sum(x, bias)), x.dtype)
     if bias is not None:
-      x = tf.nn.bias_add(x, tf.cast(bias, x.dtype))
+      bias = tf.cast(bias, x.dtype)
+      x = tf.nn.bias_add(x, bias if bias.shape.ndims == 1 else bias[0])
     return x if function is None else function(x)
 
   def dropout(self, x, rate, bias=None):
@@ -1139,8 +1142,7 @@ class PlainOps(object):
     """(x + residual), normalised over the last axis, times gamma, plus beta."""
     total = _sum(x, residual)
     mean, variance = tf.nn.moments(total, axes=[-1], keepdims=True)
-    scale = tf.math.rsqrt(variance + epsilon)
-    normal = (total - mean) * scale
+    normal = (total - mean) * tf.math.rsqrt(variance + epsilon)
     output = normal * at_least_float32(gamma) + at_least_float32(beta)
     return tf.cast(output, x.dtype)
 
@@ -1168,9 +1170,7 @@ class PlainOps(object):
       masked_score: float, added to the scores where the mask is 0.
     """
     blocked = 1.0 - at_least_float32(mask)
-    total = at_least_float32(scores) * scale
-    if bias is not None:
-      total += at_least_float32(bias)
+    total = _sum(at_least_float32(scores) * scale, bias)
     probabilities = tf.nn.softmax(total + blocked * masked_score)
     if rate:
       probabilities = self.random_zeros(probabilities, rate)

@@ -406,6 +406,78 @@ def test_adapter_layers():
         test_util.build(config, batch, adapter_layers=[0, layer])
 
 
+def _outputs_and_gradients(compiled=False, **arguments):
+  """[numbers of calls, output, gradient of each variable] of a tiny BERT."""
+  calls = []
+
+  def adapter(x):
+    calls.append(tf.get_variable_scope().name)
+    return modeling.feedforward_adapter(x, hidden_size=3, activation=tf.tanh)
+
+  arguments = dict(dict(adapter_fn=adapter), **arguments)
+  with test_util.graph():
+    output = test_util.build(
+        test_util.tiny_config(num_hidden_layers=2), test_util.tiny_batch(),
+        ops=CompiledOps(5, tf.constant(3)) if compiled else None,
+        **arguments).get_sequence_output()
+    upstream = tf.random.stateless_normal([5, 7, 16], seed=[1, 2])
+    variables = [v for v in tf.trainable_variables() if "encoder" in v.name]
+    names = test_util.names(variables)
+    gradients = tf.gradients(output, variables, upstream)
+    with test_util.session() as session:
+      # Not the initial values, which depend on the number of ops.
+      rng = np.random.RandomState(3)
+      session.run([v.assign(0.3 * rng.normal(size=v.shape.as_list()))
+                   for v in tf.trainable_variables()])
+      return calls, names, session.run([output] + gradients)
+
+
+def test_pfeiffer_has_an_adapter_after_the_second_half_and_one_layer_norm():
+  calls, names, values = _outputs_and_gradients(adapter_order="pfeiffer")
+  assert calls == ["bert/encoder/layer_0/output", "bert/encoder/layer_1/output"]
+  assert len(names) == 2 * (16 + 4)
+  _, _, compiled = _outputs_and_gradients(True, adapter_order="pfeiffer")
+  for one, other in zip(compiled, values):
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=5e-5)
+
+
+def test_pfeiffer_takes_the_projection_for_the_adapters_residual():
+  """Of its two LayerNorms the adapter sees one, and adds to what is before."""
+  seen = []
+
+  def adapter(x):
+    seen.append(x)
+    return x + 7.0 * x
+
+  # With biases of 0 and scales of 1, y = LN(s) is (s - mean) / deviation of the
+  # sum s of input and projection; so LN(s + 7 y) is y again.
+  with test_util.graph():
+    output = test_util.build(
+        test_util.tiny_config(num_hidden_layers=1), test_util.tiny_batch(),
+        adapter_fn=adapter, adapter_order="pfeiffer").get_sequence_output()
+    with test_util.session() as session:
+      y, output = session.run([seen[0], output])
+  np.testing.assert_allclose(y.mean(-1), 0, atol=1e-5)
+  np.testing.assert_allclose(y.std(-1), 1, atol=1e-3)
+  np.testing.assert_allclose(output.reshape(y.shape), y, atol=1e-4)
+
+
+def test_pfeiffer_without_an_adapter_is_bert():
+  plain, same = [_outputs_and_gradients(adapter_fn=adapter, adapter_order=order)
+                 for adapter, order in ((None, "houlsby"),
+                                        (lambda x: x, "pfeiffer"))]
+  # TensorFlow fuses other ops where the projection is used twice.
+  np.testing.assert_allclose(plain[2][0], same[2][0], atol=2e-6)
+
+
+def test_adapter_order_is_known():
+  with test_util.graph():
+    with pytest.raises(ValueError, match="adapter_order is 'before'; known are "
+                                         "houlsby and pfeiffer"):
+      test_util.build(test_util.tiny_config(), test_util.tiny_batch(),
+                      adapter_order="before")
+
+
 def test_get_adapter():
   assert modeling.get_adapter("feedforward_adapter") is (
       modeling.feedforward_adapter)
@@ -428,16 +500,18 @@ def _run(*fetches):
 
 def test_get_activation():
   expected = {"linear": None, "relu": tf.nn.relu, "gelu": modeling.gelu,
-              "gelu_erf": modeling.gelu_erf, "tanh": tf.tanh}
+              "gelu_erf": modeling.gelu_erf, "tanh": tf.tanh,
+              "swish": tf.nn.silu}
   for name, function in expected.items():
     assert modeling.get_activation(name) is function
     assert modeling.get_activation(name.upper()) is function
   assert modeling.get_activation(len) is len
   assert modeling.get_activation(None) is None
   assert modeling.get_activation("") is None
-  with pytest.raises(ValueError, match="unknown activation 'swish'; known are "
-                                       "gelu, gelu_erf, linear, relu, tanh"):
-    modeling.get_activation("swish")
+  with pytest.raises(ValueError, match="unknown activation 'mish'; known are "
+                                       "gelu, gelu_erf, linear, relu, swish, "
+                                       "tanh"):
+    modeling.get_activation("mish")
   with pytest.raises(ValueError, match="unknown activation 1"):
     modeling.get_activation(1)
 
@@ -1477,7 +1551,7 @@ def test_config_json(tmp_path):
     ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob is 1.0"),
     ({"attention_probs_dropout_prob": "0.1"}, "attention_probs_dropout_prob is"),
     ({"initializer_range": 0}, "initializer_range is 0"),
-    ({"hidden_act": "swish"}, "unknown activation 'swish'"),
+    ({"hidden_act": "mish"}, "unknown activation 'mish'"),
     ({"hidden_size": 20, "num_attention_heads": 8},
      r"hidden_size \(20\) is not a multiple of num_attention_heads \(8\)"),
     ({"share_parameter_across_layers": "yes"},

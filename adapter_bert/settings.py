@@ -23,6 +23,7 @@ from adapter_bert.models.encoder_decoder import PREFIX_PLACES
 from adapter_bert.tuning import Tuning
 from adapter_bert.training import prefix_start
 from adapter_bert.training import specs
+import modeling
 
 # program -> (its command, the flags without which it does not start).
 PROGRAMS = {
@@ -212,6 +213,14 @@ RUN = (
             "The layers that get adapters, as in 6-11 or 0,2,4-5; default: "
             "all.", check=layers_of, recorded="run",
             programs=_RUNS),
+    Setting("adapter_order", str, "houlsby",
+            "houlsby: two adapters a layer; pfeiffer: one, after the "
+            "feed-forward half, and between two uses of its LayerNorm.",
+            allowed=specs.ADAPTER_ORDERS, recorded="run"),
+    Setting("adapter_act", str, "gelu",
+            "The adapters' activation; gelu is BERT's tanh form, gelu_erf the "
+            "exact one.", allowed=tuple(sorted(modeling.ACTIVATIONS)),
+            recorded="run"),
     Setting("prefix_length", int, 20,
             "With prefixes: how many keys and values each layer gets.", least=1,
             recorded="run",

@@ -26,6 +26,8 @@ SHAPE = {
     "top_n_layers": _OPTIONAL(int),
     "adapter_size": _OPTIONAL(int),
     "adapter_layers": _OPTIONAL([int]),
+    "adapter_order": _OPTIONAL(str),
+    "adapter_act": _OPTIONAL(str),
     "init_shared_from": _OPTIONAL(str),
     "do_lower_case": _OPTIONAL(bool),
     "schedule": _OPTIONAL({

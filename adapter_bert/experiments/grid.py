@@ -179,7 +179,8 @@ class Method(object):
     """The names of settings that mean nothing for this method."""
     names = () if self.tune == "top_n" else ("top_n_layers",)
     if self.tune == "top_n" or self.choice is None:
-      names += ("adapter_size", "adapter_init_scale", "adapter_layers")
+      names += ("adapter_size", "adapter_init_scale", "adapter_layers",
+                "adapter_order", "adapter_act")
     return names
 
   @property

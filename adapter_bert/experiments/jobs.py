@@ -242,7 +242,7 @@ def counts_of(run_dir):
   size = model.adapter_size if model.tuning.uses_adapters else None
   counts = parameters.count(
       model.bert_config, [size] if size else [], model.num_labels,
-      model.adapter_layers)
+      model.adapter_layers, model.adapter_order)
   return dict(counts.trained(model.tuning, size)._asdict(), whole=counts.whole)
 
 

@@ -70,7 +70,8 @@ Trained = collections.namedtuple(
 Method = collections.namedtuple("Method", "label tune choices")
 
 
-def count(config, adapter_sizes=(), num_labels=2, adapter_layers=None):
+def count(config, adapter_sizes=(), num_labels=2, adapter_layers=None,
+          adapter_order="houlsby"):
   """Builds a model's graph and counts.
 
   Args:
@@ -78,23 +79,26 @@ def count(config, adapter_sizes=(), num_labels=2, adapter_layers=None):
     adapter_sizes: ints >= 1, the sizes that can be asked for afterwards.
     num_labels: int, the head's.
     adapter_layers: the indices of the layers with adapters; None: all.
+    adapter_order: see modeling.transformer_model.
 
   Returns: Counts. The same arguments build only once in a process.
   """
   return _count(config.to_json_string(), tuple(sorted(set(adapter_sizes))),
                 num_labels,
-                None if adapter_layers is None else tuple(adapter_layers))
+                None if adapter_layers is None else tuple(adapter_layers),
+                adapter_order)
 
 
 @functools.lru_cache(maxsize=None)
-def _count(config_json, adapter_sizes, num_labels, adapter_layers):
+def _count(config_json, adapter_sizes, num_labels, adapter_layers,
+           adapter_order):
   config = modeling.BertConfig.from_dict(json.loads(config_json))
-  scopes = []
+  scopes, calls = [], 1 if adapter_order == "pfeiffer" else 2
 
   def adapters_of_every_size(tensor):
     # All sizes in one graph, side by side: a layer is slow to build and an
-    # adapter is not. The second call in each layer is its feed-forward half.
-    layer = len(scopes) // 2
+    # adapter is not. A second call in a layer is its feed-forward half.
+    layer = len(scopes) // calls
     scopes.append(tf.get_variable_scope().name.split("/")[2])
     if adapter_layers is not None and layer not in adapter_layers:
       return tensor
@@ -107,11 +111,12 @@ def _count(config_json, adapter_sizes, num_labels, adapter_layers):
     # One token is enough: no shape of a variable depends on the input's.
     model = modeling.BertModel(
         config, is_training=False, input_ids=tf.placeholder(tf.int32, [1, 1]),
-        scope="bert", adapter_fn=adapters_of_every_size)
+        scope="bert", adapter_fn=adapters_of_every_size,
+        adapter_order=adapter_order)
     modeling.classifier_head(model.get_pooled_output(), num_labels,
                              is_training=False)
   layers = collections.OrderedDict()
-  for layer, scope in enumerate(scopes[::2]):
+  for layer, scope in enumerate(scopes[::calls]):
     layers.setdefault(scope, []).append(layer)
   return Counts(_variables(graph), layers)
 

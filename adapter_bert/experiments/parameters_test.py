@@ -102,6 +102,7 @@ OWN_ADAPTERS = {"share_parameter_across_layers": True, "layers_per_group": 2,
                 "share_adapters": False}
 
 
+@pytest.mark.parametrize("order", ["houlsby", "pfeiffer"])
 @pytest.mark.parametrize("sharing, tune, top_n, adapter_layers", [
     (sharing, tune, None, None)
     for sharing in (NOT_SHARED, SHARED_BY_ALL, OWN_ADAPTERS)
@@ -111,7 +112,7 @@ OWN_ADAPTERS = {"share_parameter_across_layers": True, "layers_per_group": 2,
     for sharing in (NOT_SHARED, SHARED_BY_ALL, OWN_ADAPTERS)
     for layers in ([1], [0, 2])])
 def test_trained_are_the_variables_that_the_optimizer_gets(
-    sharing, tune, top_n, adapter_layers):
+    sharing, tune, top_n, adapter_layers, order):
   """The graph of all sizes at once counts as the graph of one size does."""
   config = tiny_config(embedding_size=4, **sharing)
   tuning = Tuning(tune, top_n, 3)
@@ -119,11 +120,11 @@ def test_trained_are_the_variables_that_the_optimizer_gets(
   with tf.Graph().as_default():
     model = modeling.BertModel(
         config, True, tf.placeholder(tf.int32, [None, 6]),
-        adapter_layers=adapter_layers, adapter_fn=size and (
+        adapter_layers=adapter_layers, adapter_order=order, adapter_fn=size and (
             lambda x: modeling.feedforward_adapter(x, hidden_size=size)))
     modeling.classifier_head(model.get_pooled_output(), 3, True)
     expected = sum(v.shape.num_elements() for v in tuning.variables())
-  counts = parameters.count(config, [2, 5], 3, adapter_layers)
+  counts = parameters.count(config, [2, 5], 3, adapter_layers, order)
   trained = counts.trained(tuning, size)
   assert trained.parameters + trained.head == expected
   assert trained.head == 3 * 8 + 3

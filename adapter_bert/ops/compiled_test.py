@@ -31,6 +31,9 @@ CHAINS = {
         modeling.gelu_erf, x, bias)),
     "relu": ([[6, 8], [8]], lambda ops, x, bias: ops.activation(
         tf.nn.relu, x, bias)),
+    "relu with an adapter's bias": (
+        [[6, 8], [1, 8]], lambda ops, x, bias: ops.activation(
+            tf.nn.relu, x, bias)),
     "no activation": ([[6, 8], [8]], lambda ops, x, bias: ops.activation(
         None, x, bias)),
     "dropout": ([[6, 8]], lambda ops, x: ops.dropout(x, 0.3)),

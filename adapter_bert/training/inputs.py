@@ -70,6 +70,7 @@ def read(config):
       adapter_init_scale=config.adapter_init_scale,
       adapter_layers=_layer_list(config.adapter_layers,
                                  bert_config.num_hidden_layers),
+      adapter_order=config.adapter_order, adapter_act=config.adapter_act,
       tune=config.tune, top_n_layers=config.top_n_layers,
       prefix_length=config.prefix_length,
       prefix_hidden_size=config.prefix_hidden_size,
@@ -126,9 +127,11 @@ def _check_tuning(model):
   if model.fresh_pooler and not model.tuning.trains("pooler/", [modeling.HEAD]):
     raise ValueError("fresh_pooler is set, and tune=%s does not train the head, "
                      "which a new pooler belongs to" % model.tune)
-  if not model.tuning.uses_adapters and model.adapter_layers is not None:
-    raise ValueError("adapter_layers is given, but the tuning method is %s, "
-                     "which has no adapters" % model.tune)
+  for name in ("adapter_layers", "adapter_order", "adapter_act"):
+    if not model.tuning.uses_adapters and (
+        getattr(model, name) != settings.named(name).plain_default):
+      raise ValueError("%s is given, but the tuning method is %s, which has no "
+                       "adapters" % (name, model.tune))
   if model.tune == "top_n" and model.bert_config.share_parameter_across_layers:
     raise ValueError("tune=top_n needs layers of their own, and the model's "
                      "layers share their weights")

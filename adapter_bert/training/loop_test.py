@@ -437,7 +437,8 @@ def recorded(model, of=TASK, **changes):
 
 @pytest.mark.parametrize("fields", [
     dict(adapter_layers=[1]), dict(tune="top_n", top_n_layers=1),
-    dict(tune="adapters+head", precision="bfloat16")])
+    dict(tune="adapters+head", precision="bfloat16"),
+    dict(adapter_order="pfeiffer", adapter_act="gelu_erf")])
 def test_a_model_comes_back_from_its_record(fields):
   model = spec_of(**fields)
   task, again = specs.model_from_record(recorded(model), "here")
@@ -446,6 +447,14 @@ def test_a_model_comes_back_from_its_record(fields):
   assert again.precision == model.precision
   _, reduced = specs.model_from_record(recorded(model), "here", "float32")
   assert reduced.precision == "float32"
+
+
+def test_a_record_without_the_form_of_adapters_has_the_first_one():
+  record = recorded(spec_of())
+  assert record["adapter_order"] is None and record["adapter_act"] is None
+  del record["adapter_order"], record["adapter_act"]
+  _, model = specs.model_from_record(record, "here")
+  assert (model.adapter_order, model.adapter_act) == ("houlsby", "gelu")
 
 
 def test_a_regression_comes_back_from_its_record():
@@ -460,6 +469,8 @@ def test_a_regression_comes_back_from_its_record():
     (dict(num_labels=3), ["3 outputs", "Toy 2"]),
     (dict(tune="adaptors"), ["adaptors"]),
     (dict(adapter_size="8"), ["adapter_size is '8'"]),
+    (dict(adapter_order="before"), ["adapter_order", "houlsby or pfeiffer"]),
+    (dict(adapter_act="mish"), ["adapter_act", "relu"]),
     (dict(bert_config={}), ["vocab_size"]),
     (dict(top_n_layers=2), ["top_n_layers"]),
 ])

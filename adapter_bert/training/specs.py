@@ -30,6 +30,7 @@ from adapter_bert.tuning import Tuning
 import modeling
 
 PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
+ADAPTER_ORDERS = ("houlsby", "pfeiffer")
 
 
 # -------------------------------------------------------------- the interface
@@ -144,6 +145,8 @@ class ClassifierSpec(ModelSpec):
   is_regression: one score with a squared error in the place of classes.
   adapter_size: int, m; adapter_init_scale: float (Houlsby et al., section 2.1).
   adapter_layers: indices of the layers with adapters; None: all.
+  adapter_order: "houlsby" or "pfeiffer", see modeling.transformer_model.
+  adapter_act: the bottleneck's activation, a key of modeling.ACTIVATIONS.
   adapter_fn: an adapter of one's own, in the place of the bottleneck.
   tune, top_n_layers: what is trained, see Tuning.
   precision: "float32" or "bfloat16", see Tuning.variable_getter.
@@ -161,6 +164,8 @@ class ClassifierSpec(ModelSpec):
   adapter_size: int = 64
   adapter_init_scale: float = 1e-3
   adapter_layers: Optional[Sequence[int]] = None
+  adapter_order: str = "houlsby"
+  adapter_act: str = "gelu"
   adapter_fn: Optional[Callable[[Any], Any]] = None
   tune: str = "adapters"
   top_n_layers: Optional[int] = None
@@ -189,7 +194,8 @@ class ClassifierSpec(ModelSpec):
       return None
     return self.adapter_fn or functools.partial(
         modeling.feedforward_adapter, hidden_size=self.adapter_size,
-        init_scale=self.adapter_init_scale, ops=ops)
+        init_scale=self.adapter_init_scale,
+        activation=modeling.get_activation(self.adapter_act), ops=ops)
 
   def get_prefix_fn(self, is_training, ops=None):
     """The prefix to build, or None where the method has none."""
@@ -229,7 +235,8 @@ class ClassifierSpec(ModelSpec):
           is_regression=self.is_regression,
           head_dropout_prob=self.head_dropout_prob, skip_padding=is_training,
           prefix_fn=self.get_prefix_fn(is_training, ops),
-          prefix_positions=self.prefix_positions, ops=ops)
+          prefix_positions=self.prefix_positions,
+          adapter_order=self.adapter_order, ops=ops)
     return Outputs(losses, {"outputs": probabilities,
                             "labels": batch["label_ids"]})
 
@@ -278,7 +285,8 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
                  adapter_fn="feedforward_adapter", adapter_layers=None,
                  is_regression=False,
                  head_dropout_prob=modeling.HEAD_DROPOUT, skip_padding=False,
-                 *, prefix_fn=None, prefix_positions="after", ops=None):
+                 *, prefix_fn=None, prefix_positions="after",
+                 adapter_order="houlsby", ops=None):
   """BERT with a head, and its loss.
 
   Args:
@@ -288,8 +296,8 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
     labels: int32 [B]; float32 [B] for a regression.
     num_labels: int.
     use_one_hot_embeddings: bool, see modeling.BertModel.
-    adapter_fn, adapter_layers, skip_padding, prefix_fn, prefix_positions: see
-      modeling.BertModel.
+    adapter_fn, adapter_layers, skip_padding, prefix_fn, prefix_positions,
+      adapter_order: see modeling.BertModel.
     is_regression: bool; squared error in the place of cross-entropy.
     head_dropout_prob: float, the probability of dropping before the head.
     ops: see modeling.BertModel.
@@ -310,6 +318,7 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
       skip_padding=skip_padding,
       prefix_fn=prefix_fn,
       prefix_positions=prefix_positions,
+      adapter_order=adapter_order,
       ops=ops)
   logits = modeling.classifier_head(model.get_pooled_output(), num_labels,
                                     is_training, head_dropout_prob, ops=ops)
@@ -329,6 +338,8 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
 
 # Runs without a prefix have None for them, or had not heard of prefixes yet.
 _PREFIX_KEYS = ("prefix_length", "prefix_hidden_size", "prefix_positions")
+# Runs whose adapters are as all were at first have None for them, or nothing.
+_ADAPTER_KEYS = ("adapter_order", "adapter_act")
 
 
 def describe_model(model):
@@ -348,6 +359,9 @@ def describe_model(model):
       "fresh_pooler": model.fresh_pooler,
       **{key: getattr(model, key) if with_prefix else None
          for key in _PREFIX_KEYS},
+      **{key: getattr(model, key) if model.tuning.uses_adapters and
+              getattr(model, key) != getattr(ClassifierSpec, key) else None
+         for key in _ADAPTER_KEYS},
   }
 
 
@@ -378,7 +392,7 @@ def model_from_record(record, where, precision=None):
         adapter_layers=record["adapter_layers"], tune=record["tune"],
         top_n_layers=record["top_n_layers"],
         fresh_pooler=record.get("fresh_pooler", False),
-        **{key: record[key] for key in _PREFIX_KEYS
+        **{key: record[key] for key in _PREFIX_KEYS + _ADAPTER_KEYS
            if record.get(key) is not None},
         precision=precision or record["schedule"]["precision"])
     uses_adapters = model.tuning.uses_adapters
@@ -407,6 +421,12 @@ def _check_values(model, uses_adapters, where):
     raise errors.InputError("%s: adapter_layers is %s; the model's layers are "
                             "0 to %d" % (where, model.adapter_layers,
                                          layers - 1))
+  for value, known, key in (
+      (model.adapter_order, ADAPTER_ORDERS, "adapter_order"),
+      (model.adapter_act, tuple(modeling.ACTIVATIONS), "adapter_act")):
+    if value not in known:
+      raise errors.InputError("%s: %s is %s; it can be %s" % (
+          where, key, errors.shown(value), " or ".join(known)))
   if model.precision not in PRECISIONS:
     raise errors.InputError("%s: precision is %s; it can be %s" % (
         where, errors.shown(model.precision), " or ".join(PRECISIONS)))
