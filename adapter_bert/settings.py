@@ -46,7 +46,7 @@ def _check_tune(text):
     Tuning(text)
 
 
-def layers_of(text):
+def layers_of(text, name="adapter_layers"):
   """"6-11" or "0,2,4-5" -> a sorted list of layers.
 
   Raises: ValueError for another text.
@@ -58,8 +58,8 @@ def layers_of(text):
         int(span.group(1)), int(span.group(2) or span.group(1))) or (1, 0)
     if first > last:
       raise ValueError(
-          "adapter_layers is %r; it must be layers and spans of layers, as in "
-          "6-11 or 0,2,4-5" % text)
+          "%s is %r; it must be layers and spans of layers, as in 6-11 or "
+          "0,2,4-5" % (name, text))
     layers.update(range(first, last + 1))
   return sorted(layers)
 
@@ -351,6 +351,11 @@ ANSWER = (
          "JSON lines; default: stdout.", decides_result=False, is_path=True),
     _own("predict_tasks", "header", bool, False,
          "Whether the first line is a header, to be skipped."),
+    _own("predict_tasks", "keep_going", bool, False,
+         "Answer a line that is wrong with what is wrong, and go on."),
+    _own("predict_tasks export", "drop_adapters", str, None,
+         "Leave out the adapters of these layers, as in 0-3.",
+         check=lambda text: layers_of(text, "drop_adapters")),
     _own("predict_tasks generate", "batch_size", int, 32,
          "Lines in a batch; results do not depend on it.", least=1,
          decides_result=False),

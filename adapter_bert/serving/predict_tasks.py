@@ -13,7 +13,15 @@ them trained is in memory once, and each one adds what it trained.
 A line of the input is one sentence, or two with a tab between them; without
 --input it is read from stdin, and each line is answered when it comes. One
 sentence goes to the single-sentence tasks and a pair to the pair tasks; a line
-that is for none of them is an error. So is an empty one.
+that is for none of them is an error. So is an empty one. A line that starts
+with {" is JSON, and may say which tasks it is for:
+
+    {"task": "MRPC", "text_a": "He ran.", "text_b": "She ran."}
+    {"task": ["CoLA", "SST-2"], "text_a": "He ran."}
+
+Lines of many tasks go through the model together: see stacks.py. The first line
+that is wrong ends the run; with --keep_going its answer is {"line": 3, "error":
+"..."}.
 
 A line of the output is a JSON object, in the order of the input:
 
@@ -29,10 +37,11 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import sys
 import time
-from typing import Any, Dict, List, Optional, Set
+from typing import List, Optional
 
 _BEGAN = time.monotonic()  # TensorFlow's import is a good part of the start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -43,28 +52,22 @@ from absl import logging
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.checkpoints import checkpoints
-from adapter_bert.checkpoints import bert_config
 from adapter_bert.checkpoints import model_dir
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.base import errors
+from adapter_bert.base import files as files_lib
 from adapter_bert.base import flags as flags_lib
-from adapter_bert.data import datasets
 from adapter_bert.data import features
 from adapter_bert.data import lines as lines_lib
 from adapter_bert.data import reading
-from adapter_bert.data import tasks
-import modeling
 from adapter_bert import settings
-from adapter_bert.training import inputs as inputs_lib
+from adapter_bert.serving import passes
+from adapter_bert.serving import shared_model
+from adapter_bert.serving import task_checkpoints
 from adapter_bert.training import graphs
-from adapter_bert.training import specs
+from adapter_bert.training import inputs as inputs_lib
 
 FLAGS = flags.FLAGS
-
-# Keys of the config that only training looks at.
-_TRAINING_KEYS = ("hidden_dropout_prob", "attention_probs_dropout_prob",
-                  "initializer_range")
 
 # Everything that the program is told; one field for each flag.
 Options = settings.options_class("predict_tasks")
@@ -76,319 +79,22 @@ def define_flags():
   flags_lib.define(settings.of_program("predict_tasks"), required)
 
 
-# ----------------------------------------------- the checkpoints, unloaded
-
-
-@dataclasses.dataclass
-class TaskCheckpoint(object):
-  """A task checkpoint and what its run.json says."""
-  name: str  # in the output; no two are equal
-  prefix: str
-  record: dict
-  task: tasks.Task
-  model: specs.ClassifierSpec
-
-
-def read_checkpoints(paths, precision):
-  """The TaskCheckpoints at some paths, not loaded; they fit each other.
-
-  Args:
-    paths: list of str, what checkpoints.find takes.
-    precision: a key of specs.PRECISIONS.
-
-  Raises: InputError naming the checkpoint that cannot be used.
-  """
-  found = []
-  for path in paths:
-    if not path:
-      raise errors.InputError("task_checkpoints has an empty entry; give "
-                              "directories with a comma between them")
-    prefix = checkpoints.find(path)
-    record = run_record.read(os.path.dirname(prefix))
-    task, model = specs.model_from_record(record, prefix, precision)
-    _check_record(record, prefix)
-    same = sum(other.task.display_name == task.display_name for other in found)
-    name = task.display_name + ("#%d" % (same + 1) if same else "")
-    found.append(TaskCheckpoint(name, prefix, record, task, model))
-  if not found:
-    raise errors.InputError("task_checkpoints is empty; give at least one")
-  for other in found[1:]:
-    _check_fits(other, found[0])
-  return found
-
-
-def _check_record(record, prefix):
-  """Raises InputError if run.json does not say what was trained on what."""
-  for key in ("base", "do_lower_case"):
-    if key not in record:
-      raise errors.InputError("%s: its %s has no '%s'" %
-                              (prefix, run_record.FILE, key))
-  if not run_record.base_of(record):
-    raise errors.InputError(
-        "%s: was trained without init_checkpoint, so there is no BERT that it "
-        "shares with other tasks; predict with run_classifier.py" % prefix)
-
-
-def _check_fits(checkpoint, first):
-  """Raises InputError if two checkpoints cannot share what is frozen."""
-  key = _differing_key(checkpoint.model.bert_config, first.model.bert_config)
-  values = [(key, getattr(one.model.bert_config, key, None))
-            for one in (checkpoint, first) if key]
-  if not values and not checkpoint.model.tuning.trains("", [modeling.HEAD]):
-    # Its head is the base's, of which the digest says nothing.
-    bases = [("base", one.record["base"]["path"])
-             for one in (checkpoint, first)]
-    values = bases if bases[0] != bases[1] else []
-  for key in ("init_shared_from", "do_lower_case"):
-    if not values and checkpoint.record.get(key) != first.record.get(key):
-      values = [(key, one.record.get(key)) for one in (checkpoint, first)]
-  if values:
-    raise errors.InputError(
-        "%s: its %s is %s, and %s of %s; task checkpoints that are predicted "
-        "together need one and the same BERT" %
-        (checkpoint.prefix, *values[0], values[1][1], first.prefix))
-
-
-def _differing_key(config, other, keys=None):
-  """The first key in which two configs give another model, or None."""
-  for key in sorted(keys or set(vars(config)) | set(vars(other))):
-    if key not in _TRAINING_KEYS and (
-        getattr(config, key, None) != getattr(other, key, None)):
-      return key
-  return None
-
-
-def check_config(path, checkpoint):
-  """Raises InputError if a bert_config.json is not the checkpoint's.
-
-  Only keys that are in the file are compared: the run may have had flags.
-  """
-  config = bert_config.read(path)
-  recorded = checkpoint.model.bert_config
-  key = _differing_key(config, recorded, vars(config))
-  if key:
-    raise errors.InputError(
-        "%s: its %s is %s, and %s was trained with %s; drop bert_config_file, "
-        "the checkpoint's own is used" % (path, key, getattr(config, key),
-                                          checkpoint.prefix,
-                                          getattr(recorded, key, None)))
-
-
-def open_base(tasks, init_checkpoint, force_base):
-  """The checkpoints.Weights that all the task checkpoints were trained on.
-
-  Args:
-    tasks: list of TaskCheckpoint.
-    init_checkpoint: str; None: where the first one's run.json says.
-    force_base: bool, take another one with a warning.
-
-  Raises: InputError naming the checkpoint that was trained on another.
-  """
-  base = None
-  for task in tasks:
-    what, recorded = "%s was trained on" % task.prefix, task.record["base"]
-    if base is None:
-      base = checkpoints.find_base(recorded, init_checkpoint, what, force_base)
-    else:
-      checkpoints.check_base(base, recorded, what, force_base)
-  return base
-
-
-# ----------------------------------------------------------- the one graph
-
-
-class SharedModel(object):
-  """The models of several tasks in one session; what is frozen is there once.
-
-  Tasks whose models are alike have one model in the graph, too: what they
-  trained is stacked, and the number of a task picks its own. A graph of twelve
-  layers takes more memory than its adapters.
-
-  Args:
-    tasks: list of TaskCheckpoint.
-    base: checkpoints.Weights.
-    max_seq_length: int, of the records that will come.
-
-  Attributes:
-    tasks: as given.
-    shared: the variables that not every task trained, from the base.
-    own_bytes: for each task, the bytes of what it trained.
-
-  Raises: InputError if a checkpoint is damaged, lacks a variable or has one of
-    another shape.
-  """
-
-  def __init__(self, tasks, base, max_seq_length):
-    self.tasks = tasks
-    self.own_bytes = [None] * len(tasks)
-    self._runs = [None] * len(tasks)  # (probabilities, number in its group)
-    shared, load = {}, []
-    with tf.Graph().as_default() as graph:
-      self._records = tf.placeholder(tf.string, [None])
-      self._number = tf.placeholder(tf.int32, [])
-      batch = datasets.batch_of(self._records, max_seq_length)
-      for scope, places in _alike(tasks).items():
-        group = [tasks[place] for place in places]
-        built = _build(scope, group, batch, self._number)
-        load += _load_ops(group, built, set(shared), base)
-        shared.update(built.shared)
-        for number, place in enumerate(places):
-          self._runs[place] = built.probabilities, number
-          self.own_bytes[place] = _bytes(built.own.values()) // len(group)
-      self._session = tf.Session(graph=graph, config=graphs.session_config())
-    self.shared = list(shared.values())
-    self._load(load, base)
-
-  def _load(self, load, base):
-    try:
-      self._session.run(load)
-    except tf.errors.OpError:
-      # One line if a file is at fault.
-      for prefix in base.prefixes + [task.prefix for task in self.tasks]:
-        checkpoints.Weights([prefix]).check()
-      raise
-
-  def run(self, place, records):
-    """float32 [n, num_labels]: one task's probabilities, or scores.
-
-    Args:
-      place: int, the task's place in the list.
-      records: list of n serialized examples (features.serialized).
-    """
-    probabilities, number = self._runs[place]
-    return self._session.run(
-        probabilities, {self._records: records, self._number: number})
-
-
-def _alike(tasks):
-  """scope -> the places of the tasks whose models differ in values only."""
-  groups = {}
-  for place, task in enumerate(tasks):
-    model = dict(specs.describe_model(task.model), bert_config=None,
-                 is_regression=task.model.is_regression)
-    groups.setdefault(json.dumps(model, sort_keys=True), []).append(place)
-  return {"tasks_%d" % number: places
-          for number, places in enumerate(groups.values())}
-
-
-@dataclasses.dataclass
-class _Built(object):
-  """One model in the graph; the keys are names in checkpoints."""
-  probabilities: Any
-  shapes: Dict[str, List[int]]  # of all variables, of one task
-  adapters: Set[str]  # those in adapters
-  own: Dict[str, Any]  # name -> variable; [n] + shape for n > 1 tasks
-  shared: Dict[str, Any]
-
-
-def _build(scope, group, batch, number):
-  """Builds the model of some tasks that are alike.
-
-  Args:
-    scope: str, a variable scope for what they trained.
-    group: list of TaskCheckpoint.
-    batch: dict of tensors, from datasets.py.
-    number: int32 scalar tensor, which of the group it is to be.
-
-  Returns: _Built.
-  """
-  model = group[0].model
-  built = _Built(None, {}, set(), {}, {})
-
-  def own_or_shared(getter, name, shape=None, **kwargs):
-    plain = name[len(scope) + 1:]
-    collections = kwargs.get("collections") or ()
-    built.shapes[plain] = [int(size) for size in shape]
-    if modeling.ADAPTERS in collections:
-      built.adapters.add(plain)
-    if not model.tuning.trains(plain, collections):
-      kwargs["reuse"] = tf.AUTO_REUSE
-      built.shared[plain] = getter(plain, shape=shape, **kwargs)
-      return built.shared[plain]
-    kwargs["initializer"] = tf.zeros_initializer()  # never run, and small
-    if len(group) == 1:
-      built.own[plain] = getter(name, shape=shape, **kwargs)
-      return built.own[plain]
-    built.own[plain] = getter(name, shape=[len(group)] + built.shapes[plain],
-                              **kwargs)
-    return tf.gather(built.own[plain], number)
-
-  # The loss is not asked for, but the graph of a regression's is built.
-  labels = tf.cast(batch["label_ids"],
-                   tf.float32 if model.is_regression else tf.int32)
-  with tf.variable_scope(scope, custom_getter=own_or_shared):
-    built.probabilities = model.build(
-        False, dict(batch, label_ids=labels)).predictions["outputs"]
-  return built
-
-
-def _load_ops(group, built, loaded, base):
-  """Ops that load each variable from where it must come from.
-
-  Args:
-    group: list of TaskCheckpoint, as for `_build`.
-    built: _Built.
-    loaded: the names of shared variables that are taken care of.
-    base: checkpoints.Weights.
-
-  Raises: InputError.
-  """
-  weights = [base.with_top(task.prefix) for task in group]
-  for task, mine in zip(group, weights):
-    found = checkpoints.match_shapes(
-        built.shapes, built.adapters, mine, task.model.bert_config,
-        task.record.get("init_shared_from"))
-    _check_trained(task, mine, {name: built.shapes[name] for name in built.own})
-    for name in found.new:
-      raise errors.InputError(
-          "%s: %s is not in it (tune=%s), nor in its base %s; leave out "
-          "init_checkpoint, so that the base is the one in its %s" %
-          (task.prefix, name, task.model.tune, base, run_record.FILE))
-  # All of them have the same base, and it is what the shared ones come from.
-  ops = checkpoints.load_ops(
-      [v for name, v in built.shared.items() if name not in loaded], found,
-      mine)
-  for name, variable in built.own.items():
-    values = [mine.tensor(name) for mine in weights]
-    value = values[0] if len(values) == 1 else tf.stack(values)
-    ops.append(variable.assign(value, read_value=False))
-  return ops
-
-
-def _check_trained(task, weights, trained):
-  """Raises InputError unless a checkpoint has just what its task trained.
-
-  Args:
-    task: TaskCheckpoint.
-    weights: checkpoints.Weights, it over the base.
-    trained: dict of name -> shape.
-  """
-  held = set(name for name in weights.shapes if weights.is_on_top(name) and
-             checkpoints.is_model_variable(name))
-  for name in sorted(held ^ set(trained)):
-    raise errors.InputError(
-        "%s: %s %s, and the model in its %s (tune=%s) %s it; the two are not "
-        "of one run" % (task.prefix, "has" if name in held else "lacks", name,
-                        run_record.FILE, task.model.tune,
-                        "trains" if name in trained else "does not train"))
-  for name, shape in trained.items():
-    if weights.shapes[name] != shape:
-      raise errors.InputError(
-          "%s: %s has shape %s, and the task %s with %d outputs needs %s" %
-          (task.prefix, name, weights.shapes[name], task.task.display_name,
-           task.model.num_labels, shape))
-
-
-def _bytes(variables):
-  return sum(v.shape.num_elements() * v.dtype.base_dtype.size
-             for v in variables)
-
-
 # ------------------------------------------------------------------ input
 
 
-def read_example(line, number, where, tasks):
-  """The reading.InputExample of a line.
+@dataclasses.dataclass
+class Question(object):
+  """A line of the input.
+
+  example: reading.InputExample.
+  places: list of int, the tasks that it is for, by their places.
+  """
+  example: reading.InputExample
+  places: List[int]
+
+
+def read_question(line, number, where, tasks):
+  """The Question of a line.
 
   Args:
     line: bytes.
@@ -400,23 +106,67 @@ def read_example(line, number, where, tasks):
     the tasks.
   """
   text = reading.decoded_line(line, number - 1, where)
-  columns = text.split("\t")
-  if not text.strip():
-    raise errors.InputError("%s:%d: is empty; a line is a sentence, or two "
-                            "with a tab between them" % (where, number))
-  if len(columns) > 2:
-    raise errors.InputError(
-        "%s:%d: found %d tab-separated columns; a line is a sentence, or two "
-        "with a tab between them" % (where, number, len(columns)))
+  where = "%s:%d" % (where, number)
+  named = None
+  if text.startswith('{"'):
+    named, columns = _from_json(text, where, tasks)
+  else:
+    columns = text.split("\t")
+    if not text.strip():
+      raise errors.InputError("%s: is empty; a line is a sentence, or two "
+                              "with a tab between them" % where)
+    if len(columns) > 2:
+      raise errors.InputError(
+          "%s: found %d tab-separated columns; a line is a sentence, or two "
+          "with a tab between them" % (where, len(columns)))
   is_pair = len(columns) == 2
-  if all(task.task.is_pair != is_pair for task in tasks):
+  asked = range(len(tasks)) if named is None else named
+  places = [place for place in asked if tasks[place].task.is_pair == is_pair]
+  if not places or named and len(places) < len(named):
+    wrong = [tasks[place] for place in asked if place not in places]
     raise errors.InputError(
-        "%s:%d: %s; give %s, or the checkpoint of a task for it" %
-        (where, number,
+        "%s: %s; give %s, or the checkpoint of a task for it" %
+        (where,
          ("a pair of sentences, and %s for one sentence" if is_pair else
-          "one sentence, and %s for a pair of them") % _listed(tasks),
+          "one sentence, and %s for a pair of them") % _listed(wrong),
          "one column" if is_pair else "two, with a tab between them"))
-  return reading.InputExample("%s:%d" % (where, number), *columns)
+  return Question(reading.InputExample(where, *columns), places)
+
+
+# The keys of a line of JSON; the list is of str.
+_JSON_KEYS = {"task": (str, list), "text_a": str, "text_b": str}
+
+
+def _from_json(text, where, tasks):
+  """(The places of the tasks that a line of JSON names, or None; its texts).
+
+  Raises: InputError.
+  """
+  value = files_lib.parse_json(text, where, dict)
+  for key in list(value) + ["text_a"]:
+    if not isinstance(value.get(key), _JSON_KEYS.get(key, ())):
+      raise errors.InputError(
+          "%s: its %s is %s; a line has the keys text_a and, for a pair, text_b,"
+          " which are texts, and task, a name or a list of them" %
+          (where, key, errors.shown(value.get(key))))
+    if key != "task" and not value[key].strip():
+      raise errors.InputError("%s: its %s is empty" % (where, key))
+    if key != "task" and re.search("[\ud800-\udfff]", value[key]):
+      raise errors.InputError("%s: its %s has half a character, of two \\u "
+                              "codes one" % (where, key))
+  columns = [value[key] for key in ("text_a", "text_b") if key in value]
+  if "task" not in value:
+    return None, columns
+  names = value["task"] if isinstance(value["task"], list) else [value["task"]]
+  known = {task.name.lower(): place for place, task in enumerate(tasks)}
+  places = []
+  for name in names or [None]:
+    if not isinstance(name, str) or name.lower() not in known:
+      raise errors.InputError(
+          "%s: there is no task %s here; there are %s" %
+          (where, errors.shown(name), ", ".join(task.name for task in tasks)))
+    places.append(known[name.lower()])
+  return sorted(set(places)), columns
 
 
 def _listed(tasks):
@@ -436,6 +186,18 @@ class Speed(object):
   task_seconds: Optional[List[float]] = None
 
 
+@dataclasses.dataclass
+class Row(object):
+  """A line that is asked about a task.
+
+  number: int, the line's. place: int, the task's in the list.
+  record: bytes, from features.serialized.
+  """
+  number: int
+  place: int
+  record: bytes
+
+
 class Predictor(object):
   """Sentences to JSON lines.
 
@@ -447,7 +209,9 @@ class Predictor(object):
   """
 
   def __init__(self, model, tokenizer, options, where):
-    self._model = model
+    self._tasks = model.tasks
+    self._members = model.members
+    self._runner = shared_model.RecordModel(model, options.max_seq_length)
     self._tokenizer = tokenizer
     self._options = options
     self._where = where
@@ -464,53 +228,72 @@ class Predictor(object):
       which case the answers are those of the lines before it).
     """
     began = time.monotonic()
-    examples, failure = {}, None
+    questions, failure = {}, None
     for number, line in lines:
       if number == 1 and self._options.header:
         continue
       try:
-        examples[number] = read_example(line, number, self._where,
-                                        self._model.tasks)
+        questions[number] = read_question(line, number, self._where,
+                                          self._tasks)
       except errors.InputError as error:
-        failure = error
-        break
-    results = {number: {} for number in examples}
-    for is_pair in (False, True):
-      self._predict({number: example for number, example in examples.items()
-                     if (example.text_b is not None) == is_pair},
-                    is_pair, results)
-    answers = b"".join(_json_line(number, examples[number], results[number])
-                       for number in examples)
-    self.speed.lines += len(examples)
+        if not self._options.keep_going:
+          failure = error
+          break
+        questions[number] = error
+    good = {number: question for number, question in questions.items()
+            if isinstance(question, Question)}
+    results = self._predict(good)
+    answers = b"".join(
+        _json_line(number, question, results.get(number))
+        for number, question in questions.items())
+    self.speed.lines += len(questions)
     self.speed.seconds += time.monotonic() - began
     return answers, failure
 
-  def _predict(self, examples, is_pair, results):
-    """Puts the results of single sentences, or of pairs, into `results`."""
-    tasks = [(i, task) for i, task in enumerate(self._model.tasks)
-             if task.task.is_pair == is_pair]
-    if not examples:
-      return
-    # All tasks read the same records: the labels, which differ, are all 0.
-    records = features.serialized(
-        0, examples.values(), tasks[0][1].task, self._options.max_seq_length,
-        self._tokenizer)
-    # Batches of like lengths, so that little is padding.
-    ordered = sorted(zip(examples, records), key=lambda pair: len(pair[1]))
+  def _predict(self, questions):
+    """The results, {number: {task's name: result}}, of {number: Question}."""
+    rows = []
+    for number, question in questions.items():
+      # All tasks read the same record: the labels, which differ, are all 0.
+      record, = features.serialized(
+          0, [question.example], self._tasks[question.places[0]].task,
+          self._options.max_seq_length, self._tokenizer)
+      rows += [Row(number, place, record) for place in question.places]
+    # Of like lengths, so that little is padding; and a text's rows together.
+    rows.sort(key=lambda row: (len(row.record), row.number))
+    results = {number: {} for number in questions}
     size = self._options.batch_size
-    for start in range(0, len(ordered), size):
-      numbers, batch = zip(*ordered[start:start + size])
-      # One by one: the memory of a task's activations is the next one's too.
-      for i, task in tasks:
-        began = time.monotonic()
-        outputs = self._model.run(i, list(batch))
-        self.speed.task_seconds[i] += time.monotonic() - began
-        self.speed.task_lines[i] += len(batch)
-        for number, row in zip(numbers, outputs):
-          results[number][task.name] = self._result(task, row, number)
+    for group, members in enumerate(self._members):
+      mine = [row for row in rows if row.place in members]
+      for start in range(0, len(mine), size):
+        self._run(group, members, mine[start:start + size], results)
+    # The order of the tasks, whatever group they are in.
+    return {number: {self._tasks[place].name: found[place]
+                     for place in sorted(found)}
+            for number, found in results.items()}
+
+  def _run(self, group, members, rows, results):
+    """Puts what a pass over some Rows gives into results[number][place]."""
+    began = time.monotonic()
+    texts = {row.number: row.record for row in rows}
+    text_of = {number: i for i, number in enumerate(texts)}
+    length = len(rows[-1].record) // features.WORD_BYTES
+    numbers, order = passes.arrange(
+        [members.index(row.place) for row in rows], length)
+    outputs = self._runner.run(
+        group, list(texts.values()), numbers,
+        [text_of[rows[i].number] for i in order])
+    seconds = (time.monotonic() - began) / len(rows)
+    of_row = dict(zip(order, outputs))
+    for i, row in enumerate(rows):
+      results[row.number][row.place] = self._result(
+          self._tasks[row.place], of_row[i], row.number)
+      self.speed.task_seconds[row.place] += seconds
+      self.speed.task_lines[row.place] += 1
 
   def _result(self, task, row, number):
-    """One task's answer to one line, from float32 [num_labels]."""
+    """One task's answer to one line, from float32 [L]."""
+    row = row[:task.model.num_labels]
     if not np.isfinite(row).all():
       raise errors.InputError(
           "%s:%d: the output of %s is not a finite number; its run diverged: "
@@ -524,11 +307,17 @@ class Predictor(object):
             "probabilities": dict(zip(task.task.labels, values))}
 
 
-def _json_line(number, example, results):
-  value = {"line": number, "text_a": example.text_a}
-  if example.text_b is not None:
-    value["text_b"] = example.text_b
-  value["tasks"] = results
+def _json_line(number, question, results):
+  """The bytes of an answer to a Question, or to the InputError of a line."""
+  value = {"line": number}
+  if isinstance(question, Question):
+    example = question.example
+    value["text_a"] = example.text_a
+    if example.text_b is not None:
+      value["text_b"] = example.text_b
+    value["tasks"] = results
+  else:
+    value["error"] = " ".join(str(question).split())
   return json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
@@ -537,7 +326,8 @@ def report(model, speed, start_seconds):
   logging.info("%d lines in %.2f s: %.1f lines/s; %.1f s to start",
                speed.lines, speed.seconds,
                speed.lines / max(speed.seconds, 1e-9), start_seconds)
-  shared = _bytes(model.shared) / 1e6
+  shared = sum(v.shape.num_elements() * v.dtype.base_dtype.size
+               for v in model.shared) / 1e6
   own = [size / 1e6 for size in model.own_bytes]
   for i, task in enumerate(model.tasks):
     logging.info("  %s: %d %s in %.2f s: %.1f/s; %.2f MB of its own (%s)",
@@ -549,9 +339,12 @@ def report(model, speed, start_seconds):
     if speed.lines and not speed.task_lines[i]:
       logging.warning("%s is for %s, and no line was one", task.name,
                       "pairs" if task.task.is_pair else "single sentences")
-  logging.info("weights in memory: %.2f MB shared + %.2f MB of %d task%s = "
+  padding = model.padding_bytes / 1e6
+  logging.info("weights in memory: %.2f MB shared + %.2f MB of %d task%s%s = "
                "%.2f MB", shared, sum(own), len(own),
-               "" if len(own) == 1 else "s", shared + sum(own))
+               "" if len(own) == 1 else "s",
+               " + %.2f MB to pad them to one size" % padding if padding else
+               "", shared + sum(own) + padding)
 
 
 def set_up(options):
@@ -564,16 +357,18 @@ def set_up(options):
   _, vocab_file, init_checkpoint = model_dir.files_of(
       options.model_dir, options.bert_config_file, options.vocab_file,
       options.init_checkpoint, needs_config=False)
-  tasks = read_checkpoints(options.task_checkpoints, options.precision)
+  tasks = task_checkpoints.read_checkpoints(
+      options.task_checkpoints, options.precision,
+      settings.layers_of(options.drop_adapters) if options.drop_adapters else ())
   first = tasks[0]
   if options.bert_config_file:
-    check_config(options.bert_config_file, first)
+    task_checkpoints.check_config(options.bert_config_file, first)
   config = first.model.bert_config
   where = os.path.join(os.path.dirname(first.prefix), run_record.FILE)
   inputs_lib.check_length(options.max_seq_length, config, where)
   tokenizer = model_dir.load_tokenizer(
       vocab_file, first.record["do_lower_case"], init_checkpoint, config, where)
-  base = open_base(tasks, init_checkpoint, options.force_base)
+  base = task_checkpoints.open_base(tasks, init_checkpoint, options.force_base)
   for task in tasks:
     model_dir.check_tokenizer(task.record.get("tokenizer"), tokenizer,
                               vocab_file, task.prefix)
@@ -584,7 +379,7 @@ def set_up(options):
     if task.model.tune == "full":
       logging.warning("%s was tuned in full: it shares nothing, and takes the "
                       "memory of a whole model", task.prefix)
-  return SharedModel(tasks, base, options.max_seq_length), tokenizer
+  return shared_model.SharedModel(tasks, base), tokenizer
 
 
 def run(options, start=None):

@@ -1,9 +1,10 @@
 """Several tasks over one base: equal to separate runs, once in memory."""
 
-import io
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -20,6 +21,8 @@ from adapter_bert.data import reading
 from adapter_bert.data import tasks
 from adapter_bert.data import tfrecords
 from adapter_bert.serving import predict_tasks
+from adapter_bert.serving import shared_model
+from adapter_bert.serving import task_checkpoints
 import run_classifier_test
 from adapter_bert import test_util
 import tokenization
@@ -143,10 +146,15 @@ def test_a_line_goes_to_the_tasks_of_its_kind(files, caplog):
   assert "CoLA is for single sentences, and no line was one" in caplog.text
 
 
-def test_models_that_are_alike_are_in_the_graph_once(files):
-  sizes = [len(model_of(files, *tasks).shared[0].graph.get_operations())
-           for tasks in (["MRPC"], ["MRPC", "WNLI"], ["MRPC", "STS-B"])]
-  assert sizes[1] < 1.5 * sizes[0] < sizes[2]
+def test_tasks_that_can_be_in_one_pass_are_in_the_graph_once(files):
+  def size(*tasks):
+    model = model_of(files, *tasks)
+    shared_model.RecordModel(model, 24)
+    return len(model.graph.get_operations())
+
+  alone = size("MRPC")
+  assert size("MRPC", "WNLI", "STS-B", "CoLA") < 1.5 * alone
+  assert size("MRPC", "MNLI") > 1.5 * alone
 
 
 def test_two_checkpoints_of_one_task_have_two_names(files):
@@ -217,16 +225,19 @@ def test_memory_grows_by_what_was_trained(files):
   count = lambda shapes: sum(int(np.prod(shape)) for shape in shapes)
   for tasks in (["MRPC"], ["CoLA"] + ["MRPC"] * 2 + ["MNLI", "STS-B"]):
     model = model_of(files, *tasks)
-    # Shared is what at least one of them takes as it is in the base.
-    frozen = [name for name in base
-              if any(name not in trained[task] for task in tasks)]
+    # Shared is what a task takes as it is in the base; but tasks in one pass
+    # have a table for what one of them trained.
+    in_tables = [name for name in base if name in trained["MRPC"]]
+    taken = [set(base) - set(trained["MNLI"] if task == "MNLI" else in_tables)
+             for task in tasks]
+    frozen = set().union(*taken)
     assert sorted(v.op.name for v in model.shared) == sorted(frozen)
     assert model.own_bytes == [4 * count(trained[t].values()) for t in tasks]
-    graph = model.shared[0].graph
-    everything = graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
-    assert sum(v.shape.num_elements() for v in everything) == (
-        count(base[name] for name in frozen) +
-        sum(count(trained[task].values()) for task in tasks))
+    everything = model.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+    assert 4 * sum(v.shape.num_elements() for v in everything) == (
+        4 * count(base[name] for name in frozen) + sum(model.own_bytes) +
+        model.padding_bytes)
+    assert (model.padding_bytes > 0) == (len(tasks) > 1)
 
 
 @pytest.mark.slow
@@ -450,3 +461,155 @@ def test_a_damaged_task_checkpoint(files, copy, damage):
   line = with_copy(files, copy)
   assert {"no record": "has no run.json", "record": "is not JSON"}.get(
       damage, "complete?") in line
+
+
+# ------------------------------------------- lines that each name their task
+
+
+def json_lines(*lines):
+  return [json.dumps(line) for line in lines]
+
+
+def test_lines_that_name_their_tasks(files):
+  pair = dict(text_a="the cat", text_b="a dog ran")
+  rows = predicted(files, json_lines(
+      dict(pair, task="mrpc"), dict(pair, task=["STS-B", "WNLI"]), pair,
+      dict(text_a="they\tran", task="CoLA")) + ["the cat\ta dog ran"],
+                   "MRPC", "WNLI", "STS-B", "CoLA", "MNLI", batch_size=4)
+  assert [list(row["tasks"]) for row in rows] == [
+      ["MRPC"], ["WNLI", "STS-B"], ["MRPC", "WNLI", "STS-B", "MNLI"], ["CoLA"],
+      ["MRPC", "WNLI", "STS-B", "MNLI"]]
+  assert rows[3]["text_a"] == "they\tran"
+  everything = dict(rows[2], line=5)
+  assert same(rows[4], everything)
+  assert same(rows[0]["tasks"]["MRPC"], everything["tasks"]["MRPC"])
+  assert same(rows[1]["tasks"]["WNLI"], everything["tasks"]["WNLI"])
+  assert same(rows[1]["tasks"]["STS-B"], everything["tasks"]["STS-B"])
+
+
+def same(found, expected):
+  """Whether two values of JSON are equal, numbers but for float noise."""
+  if isinstance(expected, dict):
+    return list(found) == list(expected) and all(
+        same(found[key], expected[key]) for key in expected)
+  if isinstance(expected, float):
+    return abs(found - expected) < 1e-6
+  return found == expected
+
+
+@pytest.mark.parametrize("line,words", [
+    ('{"text_a": "x"', ["is not JSON"]),
+    ('{"text_b": "x"}', ["text_a is null"]),
+    ('{"text_a": 3}', ["text_a is 3"]),
+    ('{"text_a": " "}', ["text_a is empty"]),
+    ('{"text_a": "\\ud800"}', ["half a character"]),
+    ('{"text_a": "x", "label": "1"}', ["label is '1'"]),
+    ('{"text_a": "x", "task": "MRPC"}', ["no task 'MRPC'", "CoLA"]),
+    ('{"text_a": "x", "task": [[]]}', ["no task []"]),
+    ('{"text_a": "x", "task": []}', ["no task null"]),
+    ('{"text_a": "x", "text_b": "y", "task": "CoLA"}', ["a pair", "CoLA is"]),
+])
+def test_bad_lines_of_json(line, words):
+  tasks_of = [task_checkpoints.TaskCheckpoint(
+      "CoLA", "", {}, tasks.get_task("cola"), None)]
+  with pytest.raises(errors.InputError) as caught:
+    predict_tasks.read_question(line.encode("utf-8"), 3, "in", tasks_of)
+  for word in ["in:3"] + words:
+    assert word in str(caught.value)
+
+
+def test_one_bad_line_is_one_answer_with_keep_going(files):
+  lines = ["the cat", "a\tb", "", json.dumps({"text_a": "he", "task": "X"}),
+           "a dog"]
+  rows = predicted(files, lines, "CoLA", keep_going=True)
+  assert [row["line"] for row in rows] == [1, 2, 3, 4, 5]
+  assert ["error" in row for row in rows] == [False, True, True, True, False]
+  assert "in.tsv:3: is empty" in rows[2]["error"]
+  assert list(rows[1]) == ["line", "error"]
+
+
+def test_a_pipe_that_is_closed_ends_it_quietly(files):
+  process = start(files, "CoLA")
+  process.stdin.write(b"the cat\n")
+  process.stdin.flush()
+  process.stdout.readline()
+  process.stdout.close()
+  with contextlib.suppress(BrokenPipeError):
+    process.stdin.write(b"the cat\n" * 100)
+    process.stdin.close()
+  log = process.stderr.read().decode("utf-8")
+  process.stderr.close()
+  assert process.wait() == -signal.SIGPIPE
+  assert "Traceback" not in log and "\nerror:" not in log
+
+
+# ------------------------------------------------------- adapters left out
+
+
+def test_dropped_adapters(files, tmp_path):
+  """As if they were zero; LayerNorms of those layers stay the task's."""
+  lines = test_lines_of(files, "MRPC")
+  found = outputs_of(predicted(files, lines, "MRPC", "CoLA",
+                               drop_adapters="0"), "MRPC")
+  copy = shutil.copytree(task_of(files, "MRPC"), str(tmp_path / "task"))
+  weights = checkpoints.Weights([checkpoints.find(copy)])
+  arrays = {name: weights.value(name) for name in weights.shapes}
+  for name in arrays:
+    if "layer_0/" in name and "adapters/" in name:
+      arrays[name] = np.zeros_like(arrays[name])
+  checkpoints.write(checkpoints.find(copy), arrays)
+  expected = outputs_of(predicted(files, lines, task_checkpoints=[copy]),
+                        "MRPC")
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  whole = outputs_of(predicted(files, lines, "MRPC"), "MRPC")
+  assert np.abs(whole - expected).max() > 1e-5
+  assert "layer 7" in refused(files, "MRPC", drop_adapters="0,7")
+
+
+def test_layers_below_the_lowest_adapter_are_computed_once(files, tmp_path):
+  runs = {}
+  for task in ("MRPC", "WNLI"):
+    runs[task] = str(tmp_path / task)
+    files.run(task, runs[task], do_train=True, tune="adapters+head",
+              num_train_epochs=2.0)
+  paths = [os.path.join(run, "task") for run in runs.values()]
+  lines = test_lines_of(files, "MRPC")
+  model = model_of(files, task_checkpoints=paths, drop_adapters="0")
+  assert [group.lower for group in model.groups] == [1]
+  assert model_of(files, task_checkpoints=paths).groups[0].lower == 0
+  assert model_of(files, "MRPC").groups[0].lower == -1
+  whole = outputs_of(predicted(files, lines, task_checkpoints=paths), "WNLI")
+  both = predicted(files, lines, task_checkpoints=paths, drop_adapters="0")
+  for path, task in zip(paths, runs):
+    # A single task's rows are its texts: nothing is gathered.
+    alone = predicted(files, lines, task_checkpoints=[path], drop_adapters="0")
+    np.testing.assert_allclose(outputs_of(both, task), outputs_of(alone, task),
+                               atol=1e-6)
+  assert np.abs(outputs_of(both, "WNLI") - whole).max() > 1e-5
+  # Each product of the layer below is made with as many rows as there are
+  # texts: nothing between it and the records asks for rows.
+  shared_model.RecordModel(model, 24)
+  rows = [op for op in model.graph.get_operations()
+          if op.type == "Placeholder"][-1]
+  above = {"layer_0": [], "layer_1": []}
+  for op in model.graph.get_operations():
+    for layer, found in above.items():
+      if op.type == "MatMul" and "bert/encoder" in op.name:
+        variable = op.inputs[1].op.inputs[0].op.name
+        if layer in variable:
+          found.append(depends_on(op, rows))
+  assert above["layer_0"] and not any(above["layer_0"])
+  assert above["layer_1"] and all(above["layer_1"])
+
+
+def depends_on(op, source):
+  """Whether an op of the graph is computed from another one."""
+  seen, waiting = set(), [op]
+  while waiting:
+    op = waiting.pop()
+    if op is source:
+      return True
+    if op.name not in seen:
+      seen.add(op.name)
+      waiting += [tensor.op for tensor in op.inputs]
+  return False
