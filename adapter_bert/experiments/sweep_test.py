@@ -459,3 +459,28 @@ def test_a_task_of_ones_own_and_layers_of_ones_choice(files, tmp_path):
   run_dir, = run_dirs(out)
   assert weights_lib.numbered(run_dir)
   assert os.listdir(os.path.join(run_dir, "records"))
+
+
+@pytest.mark.slow
+def test_what_a_prefix_with_an_mlp_trains_and_what_it_stores(files, tmp_path):
+  out = str(tmp_path / "out")
+  assert run_main(files, out, "--tasks=MRPC", "--tunes=prefix", "--epochs=1",
+                  "--set=prefix_length=3", "--set=prefix_hidden_size=5",
+                  "--set=fresh_pooler=true") == 0
+  row, = rows_in(out)
+  assert row["method"] == "prefix, 3, MLP, fresh pooler"
+  # [3, 16], 16 -> 5 -> 2 layers * 2 * 16 with biases; a pooler of 16 -> 16.
+  trained, stored = 3 * 16 + 17 * 5 + 6 * 64 + 17 * 16, 3 * 64 + 17 * 16
+  assert row["trained_parameters"] == "%d" % trained
+  assert row["stored_parameters"] == "%d" % stored
+  run_dir, = run_dirs(out)
+  # With the head of 16 -> 2 there.
+  assert json.loads(read(run_dir, "run.json"))["parameters"] == {
+      "trained": trained + 34, "stored": stored + 34}
+  held = weights_lib.Weights(
+      [weights_lib.find(os.path.join(run_dir, "task"))]).shapes
+  assert sum(np.prod(shape, dtype=int) for name, shape in held.items()
+             if name != "global_step") == stored + 34
+  said = read(run_dir, "log.txt")
+  assert "%d of " % (trained + 34) in said
+  assert "%-10s %10d parameters" % ("stored", stored + 34) in said
