@@ -24,6 +24,7 @@ CONSOLE_SCRIPTS = [
     "adapter-bert = run_classifier:entry_point",
     "adapter-bert-convert = adapter_bert.checkpoints.convert:entry_point",
     "adapter-bert-count = adapter_bert.experiments.count_parameters:entry_point",
+    "adapter-bert-exchange = adapter_bert.serving.exchange:entry_point",
     "adapter-bert-figures = adapter_bert.experiments.figures:entry_point",
     "adapter-bert-generate = adapter_bert.generation.generate:entry_point",
     "adapter-bert-local = adapter_bert.distributed.launch_local:entry_point",

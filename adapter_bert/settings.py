@@ -34,6 +34,8 @@ PROGRAMS = {
     "run_seq2seq": ("python -m adapter_bert.run_seq2seq", (
         "model_dir", "data_dir", "output_dir")),
     "generate": ("python -m adapter_bert.generation.generate", ("model_dir",)),
+    "exchange": ("python -m adapter_bert.serving.exchange", (
+        "input_dir", "output_dir")),
 }
 
 
@@ -94,45 +96,50 @@ RUN = (
             "publishes it or Hugging Face saves it; for a BERT in place of "
             "bert_config_file, vocab_file and init_checkpoint, which go over "
             "what it holds.", agreed=None, swept=False,
-            programs=_ALL_MODELS + ("run_seq2seq", "generate"), is_path=True),
+            programs=_ALL_MODELS + ("exchange", "run_seq2seq", "generate"),
+            is_path=True),
     Setting("bert_config_file", str, None,
             "The bert_config.json of the pre-trained BERT.", reference=True,
             agreed=None, swept=False,
-            programs=("run_classifier", "predict_tasks", "sweep"),
+            programs=("run_classifier", "predict_tasks", "sweep", "exchange"),
             is_path=True),
     Setting("task_name", str, None,
             "The GLUE task: %s. Case does not matter." % ", ".join(
                 task.display_name for task in tasks.TASKS.values()),
             reference=True,
-            programs=_RUNS),
+            programs=_RUNS + ("exchange",)),
     Setting("vocab_file", str, None,
             "The vocabulary that BERT was trained with.", reference=True,
-            agreed=None, swept=False, programs=_ALL_MODELS, is_path=True),
+            agreed=None, swept=False, programs=_ALL_MODELS + ("exchange",),
+            is_path=True),
     Setting("output_dir", str, REQUIRED,
             "Where checkpoints and results are written.", reference=True,
             decides_result=False, agreed=None, swept=False, is_path=True,
-            programs=_RUNS),
+            programs=_RUNS + ("exchange",)),
     Setting("task_spec", str, None,
             "A JSON file that describes a task of your own, in the place of "
             "task_name; task_specs.py says what is in it.", agreed=None,
             is_path=True,
-            programs=_RUNS),
+            programs=_RUNS + ("exchange",)),
     Setting("task_files_anywhere", bool, False,
             "The files of task_spec may lie outside of data_dir.",
             decides_result=False, agreed=None, swept=False,
-            programs=_RUNS),
+            programs=_RUNS + ("exchange",)),
     Setting("init_checkpoint", str, None,
             "The pre-trained BERT: a checkpoint's prefix or its directory.",
-            reference=True, agreed=None, swept=False, programs=_ALL_MODELS,
+            reference=True, agreed=None, swept=False,
+            programs=_ALL_MODELS + ("exchange",),
             is_path=True),
     Setting("hidden_act", str, None,
             "The activation, in place of the config's: gelu is Google's tanh "
             "form, gelu_erf the exact one.", allowed=bert_config.HIDDEN_ACTS,
-            swept=False),
+            swept=False,
+            programs=("run_classifier", "exchange")),
     Setting("head_labels", list, None,
             "Comma-separated: the labels of the rows of a fine-tuned Hugging "
             "Face classifier, in their order, where its config has no names.",
-            swept=False),
+            swept=False,
+            programs=("run_classifier", "exchange")),
     Setting("fresh_pooler", bool, False,
             "A new pooler in place of the model's, trained and saved with the "
             "head: for a model without one, or with one that was never "
@@ -140,11 +147,12 @@ RUN = (
     Setting("do_lower_case", bool, None,
             "Lower-case the text: true for uncased models; default: what the "
             "tokenizer's files say, or else true.", reference=True,
-            recorded="run"),
+            recorded="run",
+            programs=("run_classifier", "exchange")),
     Setting("max_seq_length", int, 128,
             "Longer inputs are truncated to so many tokens.", least=1,
             reference=True, recorded="schedule",
-            programs=("run_classifier", "predict_tasks")),
+            programs=("run_classifier", "predict_tasks", "exchange")),
     Setting("do_train", bool, False, "Train.", reference=True,
             decides_result=False, swept=False,
             programs=_RUNS),
@@ -438,7 +446,25 @@ SEQUENCES = (
               recorded="run"),
 )
 
-ALL = RUN + TPU + ANSWER + GENERATE + SEQUENCES
+# What passes between this project and other libraries.
+EXCHANGE = (
+    _own("exchange", "input_dir", str, REQUIRED,
+         "A directory with an adapter or a prefix of another library, or a "
+         "task checkpoint.", is_path=True),
+    _own("exchange", "to", str, None,
+         "What a task checkpoint is written for; another library's directory "
+         "becomes a task checkpoint.", allowed=("task", "adapterhub", "peft")),
+    _own("exchange", "adapter_name", str, None,
+         "What the adapter is called in AdapterHub; default: as the task."),
+    _own("exchange", "model_name", str, None,
+         "What the model is called in the other library, such as "
+         "bert-base-uncased; default: the name of its directory."),
+    _own("exchange", "overwrite", bool, False,
+         "Replace the task checkpoint, or another library's directory, in "
+         "output_dir."),
+)
+
+ALL = RUN + TPU + ANSWER + GENERATE + SEQUENCES + EXCHANGE
 
 # Everything that a run is told; one field for each flag of that name.
 RunConfig = flags_lib.config_class("RunConfig", RUN)

@@ -36,6 +36,22 @@ def write(output_dir, run_dir, facts=None):
   # Without a base to go on top of, the frozen variables are needed too.
   kept = [n for n in weights.shapes if not names.is_slot(n) and
           (names.slots_of(n)[0] in weights.shapes or not record["base"])]
+  arrays = prefixes.folded({name: weights.value(name) for name in
+                            set(kept) | {names.GLOBAL_STEP}})
+  return write_arrays(output_dir, arrays,
+                      dict(record, parameters=_counts(weights)))
+
+
+def write_arrays(output_dir, arrays, record):
+  """Writes a task checkpoint of variables and what run.json says of them.
+
+  Args:
+    output_dir: as for `write`.
+    arrays: dict of variable name -> array; the step is among them.
+    record: dict.
+
+  Returns: int, the bytes written.
+  """
   temporary = files.temporary_name(output_dir)
   files.remove_litter(os.path.dirname(output_dir),
                       only=os.path.basename(output_dir))
@@ -43,11 +59,9 @@ def write(output_dir, run_dir, facts=None):
   files.make_directory(temporary)
   with errors.reported():
     try:
-      arrays = prefixes.folded({name: weights.value(name) for name in
-                                set(kept) | {names.GLOBAL_STEP}})
       weights_lib.write(
           os.path.join(temporary, weights_lib.CHECKPOINT_NAME), arrays)
-      run_record.write(temporary, dict(record, parameters=_counts(weights)))
+      run_record.write(temporary, record)
       size = sum(entry.stat().st_size for entry in os.scandir(temporary))
       files.replace_directory(temporary, output_dir)
     finally:

@@ -55,8 +55,13 @@ def read(config):
 
   Raises: InputError, also for settings that do not fit each other.
   """
+  check_actions(config, _task(config))
+  return describe(config)
+
+
+def describe(config):
+  """`read` without asking what is to be done."""
   task = _task(config)
-  check_actions(config, task)
   features.check_room(config.max_seq_length, task.is_pair)
   bert_config = _bert_config(config, task)
   tokenizer = model_dir.load_tokenizer(

@@ -269,13 +269,13 @@ class ClassifierSpec(ModelSpec):
             "label_ids": labels}
 
 
-def _with_pooler_in_head(getter):
+def _with_pooler_in_head(inner):
   """A custom getter like another one, to which the pooler is of the head."""
 
-  def get_variable(outer, name, **kwargs):
+  def get_variable(getter, name, **kwargs):
     if names.is_pooler(name):
       kwargs["collections"] = list(kwargs["collections"]) + [modeling.HEAD]
-    return getter(outer, name, **kwargs)
+    return inner(getter, name, **kwargs)
 
   return get_variable
 

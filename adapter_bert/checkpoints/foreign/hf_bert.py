@@ -141,9 +141,8 @@ def head_rows(directory, labels, head_labels=None):
     order = [0]
   else:
     names = head_labels or _id2label(directory, rows)
-    is_theirs = sorted(map(_plain, names)) == sorted(map(_plain, labels))
-    order = is_theirs and [list(map(_plain, names)).index(_plain(label))
-                           for label in labels]
+    order = row_order(names, labels)
+    is_theirs = order is not None
   if head_labels and (len(head_labels) != rows or not is_theirs):
     raise errors.InputError(
         "head_labels is %s; the classifier in %s has %d rows, and the task's "
@@ -169,6 +168,14 @@ def read_head(directory, rows):
                             (directory, rows))
   return {HEAD_WEIGHTS: np.ascontiguousarray(tensors["classifier.weight"][rows]),
           HEAD_BIAS: np.ascontiguousarray(tensors["classifier.bias"][rows])}
+
+
+def row_order(names, labels):
+  """The place of each label among the names of rows; None if they differ."""
+  names, labels = [list(map(_plain, some)) for some in (names, labels)]
+  if sorted(names) != sorted(labels):
+    return None
+  return [names.index(label) for label in labels]
 
 
 def _plain(label):

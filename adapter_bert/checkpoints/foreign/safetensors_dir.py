@@ -125,7 +125,7 @@ def _absence(directory, names):
     return ("%s holds only %s, a pickle, which is never unpickled here because "
             "that can run any code; get the model's %s, or, if you trust the "
             "file, write one with PyTorch: %s" %
-            (directory, PICKLE, WEIGHTS, ADVICE % {"directory": directory}))
+            (directory, PICKLE, WEIGHTS, advice(directory)))
   return "%s is not there; a directory as Hugging Face saves it has it" % (
       os.path.join(directory, names[0]))
 
@@ -133,8 +133,11 @@ def _absence(directory, names):
 # The tensors as they are, into the same directory, beside its vocabulary: loading
 # them into one of transformers' classes first would drop the pooler, or make a
 # new one, depending on the class.
-ADVICE = (
-    "python -c \"import torch; from safetensors.torch import save_file; "
-    "save_file({n: t.clone().contiguous() for n, t in "
-    "torch.load('%(directory)s/pytorch_model.bin', map_location='cpu', "
-    "weights_only=True).items()}, '%(directory)s/model.safetensors')\"")
+def advice(directory, pickle=PICKLE, name=WEIGHTS):
+  """The command that saves a directory's pickle again as safetensors."""
+  return (
+      "python -c \"import torch; from safetensors.torch import save_file; "
+      "save_file({n: t.clone().contiguous() for n, t in "
+      "torch.load('%s/%s', map_location='cpu', "
+      "weights_only=True).items()}, '%s/%s')\"" %
+      (directory, pickle, directory, name))
