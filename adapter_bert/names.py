@@ -29,6 +29,9 @@ _POOLER = re.compile("(^|/)pooler/")
 _EMBEDDINGS = re.compile("(^|/)embeddings/")
 _HEAD = re.compile("^output_(weights|bias)(:0)?$")
 _PRETRAINING_HEAD = re.compile("^cls/")
+# What a model has and no training changes: BART's bias of the words, a buffer in
+# Hugging Face.
+_CONSTANT = re.compile("(^|/)final_logits_bias(:0)?$")
 _LAYER = re.compile("(^|/)layer_([0-9]+|%s)(?=/)" % SHARED)
 # Google's own ALBERT: one scope for a group in place of the layers.
 _GOOGLE_ALBERT = re.compile("(^|/)encoder/(transformer/group_|embedding_hidden)")
@@ -75,6 +78,11 @@ def is_layer_norm(name):
 
 def is_pooler(name):
   return _POOLER.search(name) is not None
+
+
+def is_constant(name):
+  """Whether it stays as it was published, whatever is trained."""
+  return _CONSTANT.search(name) is not None
 
 
 def is_head(name):

@@ -27,7 +27,8 @@ class Tuning(object):
     adapters    the collections adapters, layer_norm and head (the default)
     prefix      the collections prefixes and head, without adapters (Li and
                 Liang 2021)
-    full        every variable of the model, which has no adapters
+    full        every variable of the model, which has no adapters; but none
+                that is a constant (names.is_constant)
     top_n       the top `top_n_layers` layers, the pooler and the head, without
                 adapters ("variable fine-tuning")
     layer_norm  the collections layer_norm and head, without adapters
@@ -101,7 +102,7 @@ class Tuning(object):
       in_collections: container of str, the collections the variable is in.
     """
     if self.collections is None:
-      return True
+      return not names.is_constant(name)
     if any(collection in in_collections for collection in self.collections):
       return True
     if self.first_layer is None:

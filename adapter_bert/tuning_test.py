@@ -223,6 +223,15 @@ def test_types(tune, dtype):
         dtype == tf.float32 or tune != "full")
 
 
+def test_a_constant_is_never_trained():
+  """BART's bias of the words is a buffer in Hugging Face."""
+  for tune in Tuning.METHODS:
+    if tune != "top_n":
+      assert not Tuning(tune).trains("bart/final_logits_bias", [])
+      assert not Tuning(tune).trains("bart/final_logits_bias:0", [])
+  assert Tuning("full").trains("bart/decoder/LayerNorm/beta", [])
+
+
 def test_first_trained_variable_is_reported():
   class Ops(modeling.PlainOps):
     at = None
