@@ -3,7 +3,9 @@
 Google publishes bert_config.json, vocab.txt and a checkpoint; Hugging Face
 saves config.json, model.safetensors (or its shards) and vocab.txt or
 tokenizer.json; OpenAI published GPT-2 as hparams.json, encoder.json, vocab.bpe
-and a checkpoint. A directory is read as it is, nothing is converted.
+and a checkpoint; T5 was published as a checkpoint of Mesh TensorFlow, beside
+which Hugging Face's config.json has to be put. A directory is read as it is,
+nothing is converted.
 """
 
 import dataclasses
@@ -23,8 +25,11 @@ from adapter_bert.checkpoints.foreign import safetensors_dir
 import tokenization
 
 GOOGLE, HUGGING_FACE, OPENAI = "Google", "Hugging Face", "OpenAI"
+MESH = "Mesh TensorFlow"
 GOOGLE_CONFIG, OPENAI_CONFIG = "bert_config.json", "hparams.json"
 OPENAI_VOCAB = "encoder.json"
+_SEQUENCE_VOCABS = (hf_tokenizer.WHOLE, "vocab.json", "spiece.model",
+                    "sentencepiece.model")
 
 
 @dataclasses.dataclass
@@ -32,7 +37,7 @@ class ModelDir(object):
   """What a directory holds.
 
   path: str, the directory.
-  kind: GOOGLE, HUGGING_FACE or OPENAI.
+  kind: GOOGLE, HUGGING_FACE, OPENAI or MESH.
   family: str, "bert", "gpt2", "bart", "t5", ...: a config.json's model_type.
   config_file: str, the path of the config.
   vocab_file: str, the path of the file with the vocabulary; None if there is
@@ -212,15 +217,22 @@ def check_tokenizer(recorded, tokenizer, vocab_file, where):
 def _hugging_face(path, config_file, vocab_file, weights):
   own_config = os.path.join(path, bert_config.HF_NAME)
   config = files.read_json(own_config, {"model_type": files.Optional(str)})
-  if not weights and not any(os.path.isfile(os.path.join(path, name)) for name in
-                             (safetensors_dir.WEIGHTS, safetensors_dir.INDEX)):
+  if config.get("model_type") == "t5" and not _has_safetensors(path) and (
+      weights or _checkpoints_in(path)):
+    return ModelDir(path, MESH, "t5", config_file or own_config,
+                    vocab_file or _first(path, *_SEQUENCE_VOCABS),
+                    weights or _one_checkpoint(path))
+  if not weights and not _has_safetensors(path):
     # Raises the line that says so, and what to do with a pickle.
     safetensors_dir.open_dir(path)
   vocab_file = vocab_file or _first(path, hf_tokenizer.VOCAB,
-                                    hf_tokenizer.WHOLE, "vocab.json",
-                                    "spiece.model")
+                                    *_SEQUENCE_VOCABS)
   return ModelDir(path, HUGGING_FACE, config.get("model_type") or "bert",
                   config_file or own_config, vocab_file, weights or path)
+
+
+def _has_safetensors(path):
+  return _first(path, safetensors_dir.WEIGHTS, safetensors_dir.INDEX) is not None
 
 
 def _google_config(path):
@@ -241,9 +253,13 @@ def _google_vocab(path):
 
 def _one_checkpoint(path):
   """The prefix of the one checkpoint in a directory."""
-  found = sorted(glob.glob(os.path.join(glob.escape(path), "*.ckpt*.index")))
-  return _only(found, path, "a checkpoint (*.ckpt.index)",
+  return _only(_checkpoints_in(path), path, "a checkpoint (*.ckpt.index)",
                "--init_checkpoint")[:-len(".index")]
+
+
+def _checkpoints_in(path):
+  """The .index files of the checkpoints in a directory."""
+  return sorted(glob.glob(os.path.join(glob.escape(path), "*.ckpt*.index")))
 
 
 def _only(found, path, what, flag):

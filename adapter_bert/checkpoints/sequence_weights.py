@@ -14,6 +14,7 @@ from adapter_bert.checkpoints import model_dir as model_dirs
 from adapter_bert.checkpoints.foreign import hf_bart
 from adapter_bert.checkpoints.foreign import hf_gpt2
 from adapter_bert.checkpoints.foreign import hf_t5
+from adapter_bert.checkpoints.foreign import mesh_t5
 from adapter_bert.checkpoints.foreign import openai_gpt2
 from adapter_bert.checkpoints.foreign import safetensors_dir
 from adapter_bert.checkpoints.foreign import tables
@@ -63,6 +64,8 @@ def open_weights(directory, config):
         "layers that do not share" % directory.config_file)
   if directory.kind == model_dirs.OPENAI:
     names, tensors = openai_gpt2, _of_checkpoint(where)
+  elif directory.kind == model_dirs.MESH:
+    names, tensors = mesh_t5, _of_checkpoint(where)
   else:
     names = _HUGGING_FACE[config.MODEL_TYPE]
     tensors = safetensors_dir.open_dir(where)

@@ -12,6 +12,7 @@ from adapter_bert.checkpoints import model_dir
 from adapter_bert.checkpoints import sequence_weights
 from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.checkpoints.foreign import gpt2_test
+from adapter_bert.checkpoints.foreign import mesh_t5_test
 from adapter_bert.checkpoints.foreign import safetensors_dir
 
 
@@ -40,6 +41,27 @@ def test_openai_files_are_the_same_model(tmp_path):
   assert sequence_weights.digest(found) == sequence_weights.digest(expected)
   assert sequence_weights.digest(dict(expected, more=np.zeros(1))) != (
       sequence_weights.digest(expected))
+
+
+@pytest.mark.parametrize("name, norm", [("t5", None), ("t5_v1_1", "rms_norm")])
+def test_mesh_tensorflow_files_are_the_same_model(tmp_path, name, norm):
+  golden = test_util.sequence_golden(name).checkpoint
+  _, expected = read(golden)
+  with open(os.path.join(golden, "config.json"), encoding="utf-8") as reader:
+    (tmp_path / "config.json").write_text(reader.read())
+  (tmp_path / "sentencepiece.model").write_bytes(b"x")
+  tensors = dict(safetensors_dir.open_dir(golden).items())
+  weights_lib.write(str(tmp_path / "model.ckpt-1000"), {
+      key: np.ascontiguousarray(value)
+      for key, value in mesh_t5_test.as_mesh(tensors, norm).items()})
+  _, found = read(tmp_path)
+  assert sequence_weights.digest(found) == sequence_weights.digest(expected)
+  directory = model_dir.open_model_dir(str(tmp_path))
+  assert directory.kind == model_dir.MESH
+  assert directory.vocab_file == str(tmp_path / "sentencepiece.model")
+  weights_lib.write(str(tmp_path / "model.ckpt-2000"), {"a": np.zeros(1)})
+  with pytest.raises(errors.InputError, match="holds more than a checkpoint"):
+    read(tmp_path)
 
 
 def test_layers_that_share_are_not_published(tmp_path):
