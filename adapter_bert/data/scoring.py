@@ -55,11 +55,16 @@ def compute_metrics(task, labels, outputs):
     ValueError: the shapes do not fit.
   """
   outputs = _checked_outputs(task, outputs)
+  return score_predictions(task, labels, outputs if task.is_regression else
+                           np.argmax(outputs, axis=1))
+
+
+def score_predictions(task, labels, predictions):
+  """`compute_metrics` of [n] class ids, or scores; -1 is no class at all."""
   if task.is_regression:
-    names, known, predictions = task.metrics, REGRESSION_METRICS, outputs
+    names, known = task.metrics, REGRESSION_METRICS
   else:
     names, known = {"accuracy", *task.metrics}, CLASSIFICATION_METRICS
-    predictions = np.argmax(outputs, axis=1)
   return {"eval_" + name: known[name](labels, predictions)
           for name in sorted(names)}
 

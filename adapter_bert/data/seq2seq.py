@@ -43,6 +43,7 @@ from absl import logging
 from adapter_bert.base import errors
 from adapter_bert.base import files
 from adapter_bert.data import reading
+from adapter_bert.data import scoring
 from adapter_bert.data import task_specs
 from adapter_bert.data import tasks
 from adapter_bert.data import text_metrics
@@ -197,6 +198,30 @@ def glue_prediction(task, text):
   if text not in task.hub.words:
     return None
   return task.labels.index(task.hub.labels[task.hub.words.index(text)])
+
+
+def glue_metrics(task, split, data_dir, texts):
+  """GLUE's own metrics of texts that were generated.
+
+  A text that is no label counts as -1, as in T5: wrong.
+
+  Args:
+    task: TextTask, of glue_as_text.
+    split: TextSplit with labels.
+    data_dir: str.
+    texts: list of str, for each row of the split's file.
+
+  Returns: dict of "eval_<metric>" -> float.
+  """
+  labels = [tasks.label_id(task.glue, example.label) for example in
+            reading.read_examples(task.glue, split.glue, data_dir)]
+  predictions = [glue_prediction(task.glue, text) for text in texts]
+  unknown = predictions.count(None)
+  if unknown:
+    logging.warning("%s %s: %d of %d texts are no label of the task",
+                    task.display_name, split.name, unknown, len(texts))
+  return scoring.score_predictions(
+      task.glue, labels, [-1 if p is None else p for p in predictions])
 
 
 # ------------------------------------------------------------- tasks as JSON

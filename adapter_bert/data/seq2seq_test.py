@@ -177,6 +177,31 @@ def test_scores_are_rounded_to_fifths_and_words_are_read_back():
   assert seq2seq.glue_prediction(tasks.get_task("mrpc"), "equivalent") == 1
 
 
+def test_glue_metrics_of_texts(tmp_path, caplog):
+  _write(tmp_path, "dev.tsv", "sentence1\tsentence2\tlabel", "A\tB\t1",
+         "C\tD\t1", "E\tF\t0", "G\tH\t0")
+  task = seq2seq.get_task("mrpc")
+  found = seq2seq.glue_metrics(
+      task, task.dev[0], str(tmp_path),
+      ["equivalent", "hamburger", "not_equivalent", " equivalent"])
+  # One true positive, one false one, one false negative.
+  assert found == {"eval_accuracy": 0.5, "eval_f1": 0.5}
+  assert "1 of 4 texts are no label" in caplog.text
+  stsb = seq2seq.get_task("stsb")
+  scores = tmp_path / "sts"
+  scores.mkdir()
+  _write(scores, "dev.tsv", "sentence1\tsentence2\tlabel", "A\tB\t1.07",
+         "C\tD\t2.5", "E\tF\t5.0")
+  found = seq2seq.glue_metrics(stsb, stsb.dev[0], str(scores),
+                               ["1.0", "nine", "3.8"])
+  # The labels are those of the file, not rounded.
+  labels, predictions = [1.07, 2.5, 5.0], [1.0, -1.0, 3.8]
+  assert found["eval_pearson"] == pytest.approx(
+      np.corrcoef(labels, predictions)[0, 1])
+  assert found["eval_spearman"] == pytest.approx(0.5)
+
+
+
 # Features and batches.
 
 
