@@ -60,6 +60,7 @@ def run(config):
       config.heartbeat_timeout) as meeting:
     inputs = sequence_plan.read(config)
     how = defaults.from_settings(config, inputs.directory, inputs.model.config)
+    sequence_plan.check_generation(config, inputs, how.max_new_tokens)
     group = distribution.group_of(config.distribution, meeting, config.devices,
                                   sequence_plan.in_common(config, inputs))
     with plan_lib.alone(config, group):

@@ -244,8 +244,9 @@ RUN = (
             programs=_RUNS),
     Setting("prefix_init", str, "random",
             "What prefixes start from; words: from the keys and values of the "
-            "first tokens of the training examples.",
-            allowed=tuple(prefix_start.KINDS), recorded="schedule"),
+            "first tokens of the training examples, in a BERT.",
+            allowed=tuple(prefix_start.KINDS), recorded="schedule",
+            programs=_RUNS),
     Setting("prefix_dropout", float, 0.0,
             "The probability of dropping an element of the prefixes in "
             "training.", least=0, most=0.99, recorded="schedule",

@@ -18,6 +18,7 @@ from adapter_bert import names
 from adapter_bert.base import files
 from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.data import seq2seq
+from adapter_bert.data import tasks
 from adapter_bert.data import text_metrics
 from adapter_bert.generation import generator
 from adapter_bert.generation import search
@@ -59,6 +60,9 @@ class Evaluation(object):
     """(What of a score decides which checkpoint is best, max or min)."""
     if self.task.is_plain_text:
       return "eval_loss", min
+    if self.task.glue:
+      name = self.task.glue.main_metric
+      return "eval_" + name, tasks.best_of(name)
     name = self.task.main_metric
     return "eval_" + name, text_metrics.best_of(name)
 
@@ -87,11 +91,18 @@ class Evaluation(object):
 
   def _metrics(self, split, weights):
     """{"eval_" + metric: float} of texts generated for each source."""
-    references = seq2seq.grouped(self.data.examples(split))
+    examples = list(self.data.examples(split))
+    references = seq2seq.grouped(examples)
     found = self.generate(list(references), weights, self.eval_batch_size)
     texts = [text for text, _ in found]
-    return {"eval_" + name: text_metrics.METRICS[name](
+    results = {"eval_" + name: text_metrics.METRICS[name](
         list(references.values()), texts) for name in self.task.metrics}
+    if self.task.glue:
+      text_of = dict(zip(references, texts))
+      results.update(seq2seq.glue_metrics(
+          self.task, split, self.data.data_dir,
+          [text_of[example.source] for example in examples]))
+    return results
 
   def evaluate(self, split, weights):
     """`score`; the chief writes eval_results<suffix>.txt, too."""

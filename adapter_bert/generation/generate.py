@@ -19,7 +19,8 @@ output is what follows the prompt, in the order of the input:
 The score is the sum of the log-probabilities of these tokens, divided by their
 number to the power of length_penalty. "text" needs the directory's tokenizer;
 without one, prompts and answers are token ids. With --num_return_sequences above
-1 a line is {"results": [...]} of such objects, best first. With several
+1 a line is {"results": [...]} of such objects, best first. Behind a text stands
+what the run of a --task_checkpoint put there, GPT-2's separator. With several
 --task_checkpoints of runs on this model, which share it in memory, it is
 {"tasks": {name: ...}}.
 """
@@ -66,7 +67,7 @@ def define_flags():
 # ------------------------------------------------------------------ prompts
 
 
-def read_prompt(line, number, where, tokenizer, config):
+def read_prompt(line, number, where, tokenizer, config, source_end=()):
   """The token ids of a line.
 
   Args:
@@ -75,6 +76,8 @@ def read_prompt(line, number, where, tokenizer, config):
     where: str, the file.
     tokenizer: with `encode(text)`; None: there is none.
     config: the model's.
+    source_end: the ids that belong behind a text; prompts of ids are taken as
+      they are.
 
   Returns: non-empty list of int.
 
@@ -99,7 +102,7 @@ def read_prompt(line, number, where, tokenizer, config):
           "\"input_ids\"" % here)
     if not value["text"].strip():
       raise errors.InputError("%s: the prompt is empty" % here)
-    ids = tokenizer.encode(value["text"])
+    ids = tokenizer.encode(value["text"]) + list(source_end)
   else:
     ids = value["input_ids"]
     if not isinstance(ids, list) or not all(
@@ -147,7 +150,8 @@ class Answerer(object):
     for number, line in lines:
       try:
         prompts[number] = read_prompt(line, number, self._where,
-                                      self._tokenizer, self._generator.config)
+                                      self._tokenizer, self._generator.config,
+                                      self._generator.source_end)
         self._generator.check_length(
             prompts[number], "%s:%d" % (self._where, number))
       except errors.InputError as error:

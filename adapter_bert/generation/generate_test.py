@@ -309,6 +309,31 @@ def test_task_checkpoints_that_do_not_fit(golden, tmp_path, changes, message):
                                      task_checkpoints=[path]))
 
 
+class Numbers(object):
+  """A tokenizer of numbers."""
+
+  def encode(self, text):
+    return [int(word) for word in text.split()]
+
+
+def test_behind_a_text_stands_what_its_run_put_there(golden, tmp_path):
+  path = write_task(golden, tmp_path, source_end=[96])
+  config = gpt2.GPT2Config.from_json_file(
+      os.path.join(golden.checkpoint, "config.json"))
+  base = sequence_weights.open_weights(
+      model_dir.open_model_dir(golden.checkpoint), config)
+  task, = generator.read_tasks([path], config, base, "float32")
+  assert task.source_end == (96,)
+  prompt = lambda line: generate.read_prompt(
+      json.dumps(line).encode(), 1, "FILE", Numbers(), config, task.source_end)
+  assert prompt({"text": "7 8"}) == [7, 8, 96]
+  assert prompt({"input_ids": [7, 8]}) == [7, 8]
+  other = write_task(golden, tmp_path, kind="adapters")
+  tasks = generator.read_tasks([path, other], config, base, "float32")
+  with pytest.raises(errors.InputError, match=r"the tokens \[96\] behind each"):
+    generator.Generator(tasks, base, None)
+
+
 def test_a_directorys_own_settings(golden, tmp_path, caplog):
   (tmp_path / "generation_config.json").write_text(json.dumps({
       "num_beams": 4, "no_repeat_ngram_size": 3, "eos_token_id": [96, 5],

@@ -6,7 +6,7 @@ in memory once, and each adds what it trained.
 
 import dataclasses
 import os
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from absl import logging
 import numpy as np
@@ -21,6 +21,8 @@ from adapter_bert.generation import search
 from adapter_bert.models import families
 from adapter_bert.training import sequence_specs
 
+_LOADED_AT_ONCE = 2**26  # bytes
+
 
 @dataclasses.dataclass
 class Task(object):
@@ -30,11 +32,14 @@ class Task(object):
   where: str, the checkpoint, for messages.
   spec: sequence_specs.SequenceSpec.
   weights: dict of variable name -> numpy array, what it trained.
+  source_end: tuple of token ids that the run put behind each source: GPT-2's
+    separator.
   """
   name: str
   where: str
   spec: sequence_specs.SequenceSpec
   weights: Dict[str, Any]
+  source_end: Tuple[int, ...] = ()
 
 
 @dataclasses.dataclass
@@ -78,7 +83,7 @@ def read_tasks(paths, config, base, precision, force_base=False):
     name = os.path.basename(os.path.dirname(os.path.abspath(directory)))
     same = sum(task.name.split("#")[0] == name for task in tasks)
     tasks.append(Task(name + ("#%d" % (same + 1) if same else ""), prefix, spec,
-                      values))
+                      values, tuple(record.get("source_end", ()))))
   return tasks
 
 
@@ -114,14 +119,16 @@ class Generator(object):
 
   Attributes:
     config: the config of the base. names: list of str, of the tasks.
+    source_end: tuple of the token ids that belong behind a text.
 
   Raises: InputError if a variable is nowhere, is left over, or has another
-    shape.
+    shape, and for tasks that do not put the same tokens behind a text.
   """
 
   def __init__(self, tasks, base, options):
     self.config = tasks[0].spec.config
     self.names = [task.name for task in tasks]
+    self.source_end = _common_source_end(tasks)
     self._tasks, self._options = tasks, options
     self._has_encoder = families.of_config(self.config).has_encoder
     shared, owned, self._found = {}, [], []
@@ -175,6 +182,7 @@ class Generator(object):
 
   def _load(self, variables, values):
     """Puts values into variables, by their names, in the variables' types."""
+    fed, size = {}, 0
     for name, variable in variables.items():
       if name not in values:
         raise errors.InputError("%s is not in the model's weights" % name)
@@ -183,7 +191,20 @@ class Generator(object):
         raise errors.InputError(
             "%s has shape %s, and the model needs %s" %
             (name, list(value.shape), variable.shape.as_list()))
-      variable.load(value.astype(variable.dtype.as_numpy_dtype), self._session)
+      fed[variable.initializer] = value.astype(variable.dtype.as_numpy_dtype)
+      size += value.nbytes
+      # Not one by one, for each set of ops costs a look at the whole graph; nor
+      # all at once, for the values are in memory beside the variables.
+      if size >= _LOADED_AT_ONCE:
+        self._assign(fed)
+        fed, size = {}, 0
+    self._assign(fed)
+
+  def _assign(self, fed):
+    """Runs initializers with the values that they are to take."""
+    if fed:
+      self._session.run(list(fed), {
+          op.inputs[1]: value for op, value in fed.items()})
 
   def __enter__(self):
     return self
@@ -203,14 +224,15 @@ class Generator(object):
       return
     key, most = positions
     new = self._options.max_new_tokens
+    first = max(task.spec.first_position for task in self._tasks)
     if self._has_encoder:
-      for count, what in ((len(prompt), "the source has %d tokens"),
-                          (new + 1, "max_new_tokens and the start are %d")):
+      for count, what in (
+          (len(prompt), "the source has %d tokens"),
+          (new + 1 + first, "max_new_tokens and what is before them are %d")):
         if count > most:
           raise errors.InputError("%s: %s, and the model has %d positions (%s)" %
                                   (where, what % count, most, key))
       return
-    first = max(task.spec.first_position for task in self._tasks)
     if len(prompt) + new + first > most:
       raise errors.InputError(
           "%s: %d prompt tokens + %d max_new_tokens%s are more than the model's "
@@ -235,6 +257,19 @@ class Generator(object):
         self._seeds: np.zeros([len(prompts), 2]) if seeds is None else seeds})
     return [[Result(tokens[:length].tolist(), float(score))
              for tokens, length, score in zip(*row)] for row in zip(*found)]
+
+
+def _common_source_end(tasks):
+  """What all tasks put behind a text."""
+  first = tasks[0]
+  for task in tasks:
+    if task.source_end != first.source_end:
+      raise errors.InputError(
+          "%s was trained with the tokens %s behind each source, and %s with %s; "
+          "generate with one of them at a time" % (
+              first.where, list(first.source_end), task.where,
+              list(task.source_end)))
+  return first.source_end
 
 
 def padded(prompts, on_the_left, pad):

@@ -139,9 +139,10 @@ def _encoder(config, task, directory, model_config):
   target = source
   if config.target_tokenizer:
     target = text_tokenizers.open_tokenizer(config.target_tokenizer)
-  for tokenizer in (source, target):
+  for tokenizer, path in ((source, config.source_tokenizer),
+                          (target, config.target_tokenizer)):
     text_tokenizers.check_fits(tokenizer, model_config.vocab_size,
-                               directory.path, directory.family)
+                               path or directory.path, directory.config_file)
   source_end = target_end = ()
   if families.of_config(model_config).has_encoder:
     if config.separator:
@@ -174,6 +175,10 @@ def _separator(token, tokenizer, model_config):
 def _model(config, model_config):
   """The SequenceSpec. Raises: InputError for a method that does not fit."""
   family = families.of_config(model_config)
+  if config.tune == "top_n":
+    raise errors.InputError("tune=top_n is for a BERT; a %s is tuned with full, "
+                            "adapters, prefix or layer_norm" %
+                            model_config.MODEL_TYPE)
   with errors.reported():
     model = sequence_specs.SequenceSpec(
         config=model_config, tune=config.tune,
@@ -188,6 +193,7 @@ def _model(config, model_config):
             "unshifted" if family.has_encoder else "after"),
         prefix_in=settings.prefix_places(config.prefix_in),
         prefix_dropout_prob=config.prefix_dropout,
+        prefix_init=config.prefix_init,
         prefix_init_scale=config.prefix_init_scale, precision=config.precision,
         max_source_length=config.max_source_length,
         max_target_length=config.max_target_length,
@@ -198,14 +204,25 @@ def _model(config, model_config):
         "tune=%s trains nothing here: a %s has no head of its own; give %s" %
         (config.tune, model_config.MODEL_TYPE,
          "full, adapters, prefix or layer_norm"))
-  if config.tune == "top_n":
-    raise errors.InputError("tune=top_n is for a BERT; a %s is tuned with full, "
-                            "adapters, prefix or layer_norm" %
-                            model_config.MODEL_TYPE)
-  if config.adapter_layers and family.has_encoder:
-    raise errors.InputError("adapter_layers is for GPT-2; a %s has two stacks" %
-                            model_config.MODEL_TYPE)
+  _check_prefix_init(config, tuning, model_config)
   return model
+
+
+def _check_prefix_init(config, tuning, model_config):
+  """Raises InputError if prefixes cannot start so."""
+  if config.prefix_init == "random":
+    return
+  if not tuning.uses_prefixes:
+    raise errors.InputError("prefix_init is %s, but the tuning method is %s, "
+                            "which has no prefixes" %
+                            (config.prefix_init, config.tune))
+  if config.prefix_init == "words":
+    raise errors.InputError("prefix_init=words is for a BERT; a %s starts from "
+                            "random or zero" % model_config.MODEL_TYPE)
+  if not config.prefix_hidden_size and config.prefix_init_scale != 1.0:
+    raise errors.InputError(
+        "prefix_init_scale is %s, but prefix_init=%s has no random numbers; "
+        "give one of the two" % (config.prefix_init_scale, config.prefix_init))
 
 
 def _trains_something(tuning):
@@ -226,11 +243,14 @@ def _check_lengths(config, task, model):
     return
   key, most = limit
   if families.of_config(model.config).has_encoder:
-    for name in ("max_source_length", "max_target_length"):
-      if getattr(config, name) > most:
+    for name, first in (("max_source_length", 0),
+                        ("max_target_length", model.first_position)):
+      if getattr(config, name) + first > most:
         raise errors.InputError(
-            "%s is %d and the model has %d positions (%s); give at most that" %
-            (name, getattr(config, name), most, key))
+            "%s is %d%s and the model has %d positions (%s); give at most %d" %
+            (name, getattr(config, name),
+             " behind a prefix of %d" % first if first else "", most, key,
+             most - first))
     return
   source = 0 if task.is_plain_text else config.max_source_length
   if source + config.max_target_length + model.first_position > most:
@@ -242,11 +262,29 @@ def _check_lengths(config, task, model):
             if model.first_position else "", most, key))
 
 
+def check_generation(config, inputs, max_new_tokens):
+  """Raises InputError if what is to be generated has no room in the model."""
+  generates = (config.do_eval or config.do_predict or config.save_best)
+  limit = families.positions(inputs.model.config)
+  if limit is None or not generates or inputs.task.is_plain_text:
+    return
+  key, most = limit
+  first = inputs.model.first_position
+  if not families.of_config(inputs.model.config).has_encoder:
+    first += config.max_source_length
+  if first + max_new_tokens > most:
+    raise errors.InputError(
+        "max_new_tokens is %d, behind %d positions of %s, and the model has %d "
+        "(%s); give less, or less of max_source_length or prefix_length" %
+        (max_new_tokens, first, "sources and prefixes", most, key))
+
+
 def _record(config, task, model, encoder):
   """What run.json holds: enough to evaluate, and to refuse another run."""
   return dict(
       model.describe(),
       task=seq2seq.task_to_dict(task), separator=config.separator,
+      source_end=list(encoder.source_end),
       tokenizers=[encoder.source_tokenizer.describe(),
                   encoder.target_tokenizer.describe()],
       schedule={name: getattr(config, name)

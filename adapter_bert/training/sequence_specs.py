@@ -8,6 +8,7 @@ import dataclasses
 import functools
 from typing import Any, Optional, Sequence
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
@@ -39,6 +40,7 @@ class SequenceSpec(specs.ModelSpec):
     has none.
   prefix_positions: "after" or "unshifted", see models/gpt2.py.
   prefix_in: the places of an encoder-decoder that have a prefix.
+  prefix_init: "random", or "zero": keys and values of 0.
   prefix_dropout_prob, prefix_init_scale: see modeling.prefix_encoder.
   precision: a key of specs.PRECISIONS.
   max_source_length, max_target_length: ints, of the examples.
@@ -56,6 +58,7 @@ class SequenceSpec(specs.ModelSpec):
   prefix_positions: str = "after"
   prefix_in: Sequence[str] = encoder_decoder.PREFIX_PLACES
   prefix_dropout_prob: float = 0.0
+  prefix_init: str = "random"
   prefix_init_scale: float = 1.0
   precision: str = "float32"
   max_source_length: int = 128
@@ -165,11 +168,26 @@ class SequenceSpec(specs.ModelSpec):
       return self
     return dataclasses.replace(self, prefix_hidden_size=None)
 
+  def initial_values(self, records, weights):
+    """See specs.ModelSpec: prefixes of 0, if they are to start so."""
+    del records, weights
+    if self.prefix_init != "zero" or not self.tuning.uses_prefixes:
+      return {}
+    # What gives the keys and values: the MLP's last layer, or the table.
+    last = "/dense_1/kernel" if self.prefix_hidden_size else "/embeddings"
+    with tf.Graph().as_default():
+      self.build(False, self.empty_batch())
+      return {v.op.name: np.zeros(v.shape.as_list(), np.float32)
+              for v in tf.get_collection(modeling.PREFIXES)
+              if v.op.name.endswith(last)}
+
   @property
   def first_position(self):
-    """int: the position of a prompt's first token."""
+    """int: the position of the first token of a prompt, or of BART's decoder."""
     shifts = (self.tuning.uses_prefixes and self.prefix_positions == "after" and
-              not families.of_config(self.config).has_encoder)
+              self.config.MODEL_TYPE != "t5" and (
+                  not families.of_config(self.config).has_encoder or
+                  "self" in self.prefix_in))
     return self.prefix_length if shifts else 0
 
   def describe(self):

@@ -41,6 +41,18 @@ def test_a_record_builds_the_same_model(changes, first_position):
   assert again.first_position == spec.first_position == first_position
 
 
+@pytest.mark.parametrize("hidden_size, moved", [
+    (None, ["gpt2/prefix/embeddings"]), (5, ["gpt2/prefix/dense_1/kernel"])])
+def test_prefixes_that_start_from_zero(hidden_size, moved):
+  spec = spec_of(tune="prefix", prefix_length=4, prefix_hidden_size=hidden_size,
+                 prefix_init="zero")
+  values = spec.initial_values(None, None)
+  assert sorted(values) == moved
+  assert not values[moved[0]].any()
+  assert values[moved[0]].shape == (hidden_size or 4, 2 * 2 * 8)
+  assert not spec_of(tune="prefix").initial_values(None, None)
+
+
 def test_frozen_weights_are_stored_as_they_are_computed_with():
   spec = spec_of(tune="full", precision="bfloat16")
   table, norm = "gpt2/embeddings/word_embeddings", "gpt2/decoder/LayerNorm/beta"
