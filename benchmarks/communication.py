@@ -30,7 +30,7 @@ from adapter_bert.experiments import parameters
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
 from adapter_bert.data import datasets
-from adapter_bert.distributed import launch_local
+from adapter_bert.distributed import local_processes
 from adapter_bert.tuning import Tuning
 import modeling
 from adapter_bert.training import graphs
@@ -118,7 +118,7 @@ def measured_in(workers, method):
                "--directory=%s" % directory, "--method=%s" % method]
     for name in ("model", "batch_size", "length", "steps"):
       command.append("--%s=%s" % (name, FLAGS[name].value))
-    launcher = launch_local.Launcher(command, workers)
+    launcher = local_processes.Launcher(command, workers)
     launcher.start()
     if launcher.wait():
       raise errors.InputError("%d processes could not be measured; their own "

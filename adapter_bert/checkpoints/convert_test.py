@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.checkpoints import convert as converter
+from adapter_bert import test_util
 from adapter_bert.base import errors
+from adapter_bert.checkpoints import convert as converter
+from adapter_bert.checkpoints import weights as weights_lib
 import modeling
 
 safetensors_numpy = pytest.importorskip(
@@ -473,6 +475,23 @@ def test_an_identical_conversion_is_left_alone_another_needs_overwrite(
       read_checkpoint(out)["bert/pooler/dense/bias"],
       tiny_tensors(seed=1)["pooler.dense.bias"])
   assert sorted(os.listdir(str(tmp_path))) == ["hf", "out"]
+
+
+def test_the_digest_is_that_of_the_conversion(tmp_path):
+  directory = os.path.join(test_util.TESTDATA, "hf_bert")
+  converter.convert(directory, str(tmp_path / "google"))
+  weights = weights_lib.Weights.open(directory)
+  converted = weights_lib.Weights.open(str(tmp_path / "google"))
+  assert weights.digest() == converted.digest()
+  assert weights.shapes == converted.shapes
+  # With the head, too: it is no part of what was pre-trained.
+  with_head = weights_lib.Weights.open(directory, head_rows=[1, 0])
+  assert with_head.digest() == weights.digest()
+  assert set(with_head.shapes) - set(weights.shapes) == {"output_weights",
+                                                         "output_bias"}
+  assert sorted(os.listdir(str(tmp_path / "google"))) == [
+      "bert_config.json", "bert_model.ckpt.data-00000-of-00001",
+      "bert_model.ckpt.index", "tokenizer_config.json", "vocab.txt"]
 
 
 def test_other_files_in_the_output_directory_are_never_touched(tmp_path):

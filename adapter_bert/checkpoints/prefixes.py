@@ -6,6 +6,8 @@ has one array for each prefix, `<scope>/embeddings`, float32
 [P, layers * 2 * N * H]: key of layer 0, value of layer 0, key of layer 1, ...
 """
 
+import math
+
 import numpy as np
 
 from adapter_bert import names
@@ -40,6 +42,17 @@ def has_mlp(arrays, scope=None):
   """
   scopes = [scope] if scope else set(map(names.prefix_scope, arrays)) - {None}
   return any(s + "/dense_1/kernel" in arrays for s in scopes)
+
+
+def not_stored(shapes):
+  """How many numbers fewer there are when the prefixes are stored.
+
+  Args:
+    shapes: dict of variable name -> list of int.
+  """
+  size = sum(math.prod(shape) for name, shape in shapes.items()
+             if names.is_prefix(name))
+  return size - stored_size(shapes)
 
 
 def stored_size(shapes):

@@ -43,3 +43,12 @@ def test_stored_size():
   assert prefixes.stored_size(shapes) == 2 * 4
   assert prefixes.stored_size({"bert/prefix/embeddings": [5, 24]}) == 120
   assert prefixes.stored_size({"bert/pooler/dense/kernel": [2, 2]}) == 0
+
+
+def test_not_stored():
+  shapes = {name: list(array.shape) for name, array in MLP.items()}
+  shapes["output_bias"] = [3]
+  size = sum(array.size for array in MLP.values())
+  assert prefixes.not_stored(shapes) == size - 2 * 4
+  assert prefixes.not_stored({"bert/prefix/embeddings": [5, 24],
+                              "output_bias": [3]}) == 0

@@ -39,6 +39,9 @@ SHAPE = {
     "tokenizer": _OPTIONAL(dict),
     # head: the rows of a Hugging Face classifier that the head started from.
     "base": _OPTIONAL({"path": str, "sha256": str, "head": _OPTIONAL([int])}),
+    # Of what was trained, and what a task checkpoint has of it; both with the
+    # head. What makes the difference is the MLP of a prefix.
+    "parameters": _OPTIONAL({"trained": int, "stored": int}),
     # The scores of the best checkpoint.
     "dev": _OPTIONAL(dict),
     "fresh_pooler": _OPTIONAL(bool),

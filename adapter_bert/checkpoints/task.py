@@ -4,6 +4,7 @@ With the base that the run started from it makes the whole model. A directory of
 its own holds `model.ckpt.*` and the run's `run.json`.
 """
 
+import math
 import os
 import shutil
 
@@ -18,8 +19,9 @@ from adapter_bert.checkpoints import weights as weights_lib
 def write(output_dir, run_dir, facts=None):
   """Writes a run's task checkpoint: what it trained, without Adam's slots.
 
-  Prefixes are stored without the MLP that they were trained with. The directory
-  is there whole or not at all.
+  Prefixes are stored without the MLP that they were trained with. Its run.json
+  says how many parameters, the head's too, were trained and are stored. The
+  directory is there whole or not at all.
 
   Args:
     output_dir: str, the directory to write; a task checkpoint there is
@@ -65,3 +67,12 @@ def write_arrays(output_dir, arrays, record):
     finally:
       shutil.rmtree(temporary, ignore_errors=True)
   return size
+
+
+def _counts(weights):
+  """What run.json says of the trained variables of a training checkpoint."""
+  trained = {name: shape for name, shape in weights.shapes.items()
+             if not names.is_slot(name) and
+             names.slots_of(name)[0] in weights.shapes}
+  size = sum(math.prod(shape) for shape in trained.values())
+  return {"trained": size, "stored": size - prefixes.not_stored(trained)}

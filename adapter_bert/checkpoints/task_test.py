@@ -44,13 +44,13 @@ def test_a_task_checkpoint_has_no_slots(base, tmp_path):
   directory, path = str(tmp_path / "run"), str(tmp_path / "run" / "task")
   name, value = run_on(base, directory)
   for _ in range(2):  # the second one replaces the first
-    size = task.write(path, directory, {"dev": 1})
+    size = task.write(path, directory, {"dev": {"f1": 0.5}})
   assert size == sum(os.path.getsize(os.path.join(path, f))
                      for f in os.listdir(path))
   weights = weights_lib.Weights.open(path)
   np.testing.assert_array_equal(weights.value(name), value)
   assert set(weights.shapes) == set(base[1]) | {"global_step"}
-  assert run_record.read(path)["dev"] == 1
+  assert run_record.read(path)["dev"] == {"f1": 0.5}
   assert sorted(os.listdir(directory)) == sorted(
       ["task", "run.json", "model.ckpt-4.index",
        "model.ckpt-4.data-00000-of-00001"])

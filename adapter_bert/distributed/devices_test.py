@@ -21,7 +21,7 @@ from adapter_bert.distributed import cores
 from adapter_bert.distributed import tf_config
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
-from adapter_bert.distributed import launch_local
+from adapter_bert.distributed import local_processes
 import run_classifier_test
 from adapter_bert import test_util
 from adapter_bert.training import graphs
@@ -30,7 +30,7 @@ graphs.enable_graph_mode()
 
 ROOT = test_util.ROOT
 PROGRAM = os.path.join(ROOT, "run_classifier.py")
-LAUNCHER = os.path.join(os.path.dirname(launch_local.__file__),
+LAUNCHER = os.path.join(os.path.dirname(local_processes.__file__),
                         "launch_local.py")
 
 # The main program without the head's dropout, which has no flag.
@@ -387,7 +387,7 @@ class Pair(object):
   def __init__(self, files, output_dir):
     self.files = files
     self.output_dir = str(output_dir)
-    self.ports = launch_local.free_ports(2)
+    self.ports = local_processes.free_ports(2)
     self.processes = []
 
   def start(self, index, program=PROGRAM, ports=None, with_chief=False,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from adapter_bert.distributed import launch_local
+from adapter_bert.distributed import local_processes
 from adapter_bert.test_util import ROOT
 
 # A process of a run; what it does once it is in it is its last argument.
@@ -33,7 +33,7 @@ class Processes(object):
 
   def __init__(self, output_dir):
     self.output_dir = str(output_dir)
-    self.ports = launch_local.free_ports(3)
+    self.ports = local_processes.free_ports(3)
     self.started = []
 
   def start(self, index, code, start_timeout=60, workers=2,

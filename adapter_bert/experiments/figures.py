@@ -61,12 +61,14 @@ from adapter_bert.training import graphs
 FLAGS = flags.FLAGS
 PERCENTILES = (20, 50, 80)
 
-# A method of Tuning: what it is called, and how it is drawn. Full
+# What a family of methods is called (series_of), and how it is drawn. Full
 # fine-tuning is what these are compared with.
 _SERIES = collections.OrderedDict([
     ("adapters", dict(label="adapters", color="C1", marker="o")),
     ("top_n", dict(label="top n layers", color="C0", marker="s")),
     ("layer_norm", dict(label="LayerNorm only", color="C2", marker="D")),
+    ("prefix", dict(label="prefix", color="C3", marker="^")),
+    ("prefix, MLP", dict(label="prefix with an MLP", color="C4", marker="v")),
 ])
 _FULL = dict(label="full fine-tuning", color="0.35")
 
@@ -84,6 +86,11 @@ def _of_a_setting(found):
       for name in ("learning_rate", "num_train_epochs")]
 
 
+def series_of(method):
+  """The series of a grid.Method: a key of _SERIES, "full", or another name."""
+  return method.tune + method.of_family
+
+
 def best_by_method(settings):
   """The best setting of every method, on every task.
 
@@ -93,16 +100,15 @@ def best_by_method(settings):
   Returns: {grid.Method: {task: report.Candidate}}, of full fine-tuning and the
     methods in _SERIES (adapters in all layers), sizes in order.
   """
+  order = ["full"] + list(_SERIES)
   groups = {}
   for setting in settings:
     method = setting.method
-    if (method.tune == "full" or method.tune in _SERIES and
-        not method.adapter_layers):
+    if series_of(method) in order and not method.adapter_layers:
       groups.setdefault(method, {}).setdefault(setting.task, []).append(setting)
-  order = ["full"] + list(_SERIES)
   return {method: {task: report.choose(groups[method][task])
                    for task in sorted(groups[method])}
-          for method in sorted(groups, key=lambda m: (order.index(m.tune),
+          for method in sorted(groups, key=lambda m: (order.index(series_of(m)),
                                                       m.choice or 0))}
 
 
@@ -113,10 +119,13 @@ def _require(found, where, what, preset):
         "sweep.py --preset=%s makes all it needs" % (where, what, preset))
 
 
-def _not_there(tunes):
+_NEEDED = "adapters, top_n, layer_norm or prefix"
+
+
+def _not_there(found):
   return ["not in the results: %s" % style["label"]
-          for tune, style in [("full", _FULL)] + list(_SERIES.items())
-          if tune not in tunes]
+          for series, style in [("full", _FULL)] + list(_SERIES.items())
+          if series not in found]
 
 
 def parameter_numbers(settings, where):
@@ -126,25 +135,26 @@ def parameter_numbers(settings, where):
     settings: list of report.Candidate.
     where: str, the file they come from, for messages.
 
-  Returns: tables.Table; tune is a method of Tuning, choice the
-    adapters' size or the number of layers.
+  Returns: tables.Table; series is one of _SERIES or "full", choice the
+    adapters' size, the number of layers or the prefix's length.
 
   Raises: errors.InputError if there is nothing to draw.
   """
   best = best_by_method(settings)
-  _require([m for m in best if m.tune != "full"], where,
-           "adapters, top_n or layer_norm", "figure4")
-  columns = [("task", TEXT), ("metric", TEXT), ("tune", TEXT),
-             ("choice", INT), ("trained_parameters", COUNT)] + _OF_A_SETTING
+  _require([m for m in best if m.tune != "full"], where, _NEEDED, "figure4")
+  columns = [("task", TEXT), ("metric", TEXT), ("series", TEXT),
+             ("choice", INT), ("trained_parameters", COUNT),
+             ("stored_parameters", COUNT)] + _OF_A_SETTING
   rows = []
   for task in sorted(set(task for found in best.values() for task in found)):
     for method, found in best.items():
       if task in found:
         setting = found[task]
-        rows.append([task, setting.metric, method.tune, method.choice,
-                     setting.parameters] + _of_a_setting(setting))
+        rows.append([task, setting.metric, series_of(method), method.choice,
+                     setting.parameters, setting.stored] +
+                    _of_a_setting(setting))
   return tables.Table("", columns, rows,
-                      notes=_not_there([m.tune for m in best]))
+                      notes=_not_there([series_of(m) for m in best]))
 
 
 def percentile_numbers(settings, where):
@@ -167,10 +177,10 @@ def percentile_numbers(settings, where):
   full = [method for method in best if method.tune == "full"]
   _require(full, where, "full fine-tuning (tune full)", "figure3")
   reference = best.pop(full[0])
-  _require(best, where, "adapters, top_n or layer_norm", "figure3")
+  _require(best, where, _NEEDED, "figure3")
   others = sorted(set(task for found in best.values() for task in found
                       if task not in reference))
-  notes = _not_there(["full"] + [method.tune for method in best])
+  notes = _not_there(["full"] + [series_of(method) for method in best])
   for left_out, why in ((errors_of, "the metric is an error, not in points"),
                         (others, "no run of full fine-tuning")):
     notes += ["left out: %s: %s" % (task, why) for task in left_out]
@@ -182,13 +192,13 @@ def percentile_numbers(settings, where):
                    (method.label, ", ".join(lacking)))
       continue
     changes = [found[task].mean - reference[task].mean for task in reference]
-    rows.append([method.tune, method.choice,
+    rows.append([series_of(method), method.choice,
                  found[list(reference)[0]].parameters] + [
                      float(p) for p in np.percentile(changes, PERCENTILES)
                  ] + [len(changes)])
   _require(rows, where, "any one method on all of %s" % ", ".join(reference),
            "figure3")
-  columns = [("tune", TEXT), ("choice", INT),
+  columns = [("series", TEXT), ("choice", INT),
              ("trained_parameters", COUNT)] + [
                  ("percentile_%d" % p, CHANGE) for p in PERCENTILES
              ] + [("tasks", INT)]
@@ -248,13 +258,13 @@ def draw_parameters(numbers):
   drawing, panels = plots.panels_of(tables.distinct(numbers, "task"),
                             "trained parameters (without the head)")
   for task, axes in panels.items():
-    for full in tables.select(numbers, task=task, tune="full"):
+    for full in tables.select(numbers, task=task, series="full"):
       axes.axhline(full["score"], linestyle="--", linewidth=1.2, **_FULL)
       error = full["standard_error"] or 0.0
       axes.axhspan(full["score"] - error, full["score"] + error, alpha=0.15,
                    linewidth=0, color=_FULL["color"])
-    for tune, style in _SERIES.items():
-      rows = tables.select(numbers, task=task, tune=tune)
+    for series, style in _SERIES.items():
+      rows = tables.select(numbers, task=task, series=series)
       if rows:
         plots.curve_with_errors(axes, rows, "trained_parameters", **style)
     axes.set_ylabel(_metric_label(numbers, task))
@@ -270,8 +280,8 @@ def draw_percentiles(numbers):
       "trained parameters (without the head)")
   axes, = panels.values()
   axes.axhline(0.0, linestyle="--", linewidth=1.2, **_FULL)
-  for tune, style in _SERIES.items():
-    rows = tables.select(numbers, tune=tune)
+  for series, style in _SERIES.items():
+    rows = tables.select(numbers, series=series)
     x = [row["trained_parameters"] for row in rows]
     low, middle, high = [[row["percentile_%d" % p] for row in rows]
                          for p in PERCENTILES]

@@ -16,14 +16,18 @@ from adapter_bert.experiments import tables
 import run_classifier_test
 
 
-def result(task, tune, choice, seed, score, parameters, **settings):
+def result(task, tune, choice, seed, score, parameters, stored=None,
+           **settings):
   """A finished run as a sweep keeps it."""
-  name = {"adapters": "adapter_size", "top_n": "top_n_layers"}.get(tune)
+  name = {"adapters": "adapter_size", "top_n": "top_n_layers",
+          "prefix": "prefix_length"}.get(tune)
   settings = dict(settings, tune=tune, seed=seed, **({name: choice} if name else
                                                      {}))
   return {"settings": settings, "task": task, "metric": "accuracy",
           "score": score, "metrics": {"eval_accuracy": score / 100},
-          "trained": {"parameters": parameters, "head": 10, "whole": 5000,
+          "trained": {"parameters": parameters,
+                      "stored": parameters if stored is None else stored,
+                      "head": 10, "whole": 5000,
                       "of_whole": parameters / 5000, "of_encoder": 0.5},
           "seconds": 2.0}
 
@@ -70,25 +74,59 @@ def test_parameters_by_hand(tmp_path):
       runs("RTE", "full", None, [70, 72], 5000, num_train_epochs=7) +
       runs("CoLA", "adapters", 8, [10, 10, 10], 300))
   names = [name for name, _ in numbers.columns]
-  assert names == ["task", "metric", "tune", "choice", "trained_parameters",
-                   "score", "standard_error", "seeds", "learning_rate",
-                   "num_train_epochs"]
+  assert names == ["task", "metric", "series", "choice", "trained_parameters",
+                   "stored_parameters", "score", "standard_error", "seeds",
+                   "learning_rate", "num_train_epochs"]
   # The mean of 60, 62, 64 is 62, their deviation sqrt((4 + 0 + 4) / 2) = 2.
   assert numbers.rows == [
-      ["CoLA", "accuracy", "adapters", 8, 300, 10, 0, 3, 5e-5, 3],
-      ["RTE", "accuracy", "full", None, 5000, 71, pytest.approx(1.0), 2, 5e-5,
-       7],
-      ["RTE", "accuracy", "adapters", 2, 200, 59, None, 1, 5e-5, 3],
-      ["RTE", "accuracy", "adapters", 8, 300, 62, pytest.approx(2 / 3**0.5), 3,
-       1e-3, 3],
-      ["RTE", "accuracy", "top_n", 1, 1000, 50.5, pytest.approx(0.5), 2, 5e-5,
-       3]]
-  assert numbers.notes == ["not in the results: LayerNorm only"]
+      ["CoLA", "accuracy", "adapters", 8, 300, 300, 10, 0, 3, 5e-5, 3],
+      ["RTE", "accuracy", "full", None, 5000, 5000, 71, pytest.approx(1.0), 2,
+       5e-5, 7],
+      ["RTE", "accuracy", "adapters", 2, 200, 200, 59, None, 1, 5e-5, 3],
+      ["RTE", "accuracy", "adapters", 8, 300, 300, 62,
+       pytest.approx(2 / 3**0.5), 3, 1e-3, 3],
+      ["RTE", "accuracy", "top_n", 1, 1000, 1000, 50.5, pytest.approx(0.5), 2,
+       5e-5, 3]]
+  assert numbers.notes == [
+      "not in the results: " + label
+      for label in ("LayerNorm only", "prefix", "prefix with an MLP")]
   numbers = numbers_of(figures.parameter_numbers, tmp_path,
                        runs("RTE", "layer_norm", None, [60]))
   assert numbers.notes == [
       "not in the results: " + label
-      for label in ("full fine-tuning", "adapters", "top n layers")]
+      for label in ("full fine-tuning", "adapters", "top n layers", "prefix",
+                    "prefix with an MLP")]
+
+
+def prefixes():
+  """Prefixes of 5 and 20 that are trained themselves, one with an MLP; others
+  that are no point of these curves."""
+  return (
+      runs("RTE", "prefix", 20, [60, 62, 64], 400, learning_rate=1e-2) +
+      runs("RTE", "prefix", 20, [61, 61, 61], 400, learning_rate=1e-3) +
+      runs("RTE", "prefix", 5, [59], 100) +
+      runs("RTE", "prefix", 20, [58, 60], 2500, stored=400,
+           prefix_hidden_size=7) +
+      runs("RTE", "adapters", 8, [55], 300) +
+      runs("RTE", "adapters", 8, [99], 350, fresh_pooler=True) +
+      runs("RTE", "full", None, [99], 5000, fresh_pooler=True))
+
+
+def test_prefixes_are_two_series_of_the_parameters_by_hand(tmp_path):
+  numbers = numbers_of(figures.parameter_numbers, tmp_path, prefixes())
+  assert [row[2:8] for row in numbers.rows] == [
+      ["adapters", 8, 300, 300, 55, None],
+      ["prefix", 5, 100, 100, 59, None],
+      ["prefix", 20, 400, 400, 62, pytest.approx(2 / 3**0.5)],
+      ["prefix, MLP", 20, 2500, 400, 59, pytest.approx(1.0)]]
+  assert [row[9] for row in numbers.rows] == [5e-5, 5e-5, 1e-2, 5e-5]
+  pytest.importorskip("matplotlib")
+  axes, = figures.draw_parameters(numbers).axes
+  curves = {c.get_label(): c.lines[0] for c in axes.containers}
+  assert {label: line.get_xydata().tolist()
+          for label, line in curves.items()} == {
+              "adapters": [[300, 55]], "prefix": [[100, 59], [400, 62]],
+              "prefix with an MLP": [[2500, 59]]}
 
 
 def five_tasks():
@@ -103,13 +141,16 @@ def five_tasks():
 
 def test_percentiles_by_hand(tmp_path):
   numbers = numbers_of(figures.percentile_numbers, tmp_path, five_tasks())
+  assert [name for name, _ in numbers.columns][:2] == ["series", "choice"]
   assert [name for name, _ in numbers.columns][3:] == [
       "percentile_20", "percentile_50", "percentile_80", "tasks"]
   # Of -4, -3, -2, -1, 0 the 20th percentile lies 0.8 of a step above the first.
   assert numbers.rows == [
       ["adapters", 4, 200] + [pytest.approx(x) for x in (-3.2, -2, -0.8)] + [5],
       ["layer_norm", None, 40] + [pytest.approx(-10)] * 3 + [5]]
-  assert numbers.notes == ["not in the results: top n layers"]
+  assert numbers.notes == [
+      "not in the results: " + label
+      for label in ("top n layers", "prefix", "prefix with an MLP")]
 
 
 def test_percentiles_are_over_the_same_tasks(tmp_path):
@@ -124,7 +165,7 @@ def test_percentiles_are_over_the_same_tasks(tmp_path):
   assert [row[:2] for row in numbers.rows] == [["adapters", 4],
                                                ["layer_norm", None]]
   assert numbers.rows[0][3:] == [pytest.approx(x) for x in (-3.2, -2, -0.8, 5)]
-  assert numbers.notes == [
+  assert [note for note in numbers.notes if not note.startswith("not in")] == [
       "left out: Toy: the metric is an error, not in points",
       "left out: QQP: no run of full fine-tuning",
       "left out: adapters, 8: no run on CoLA, MRPC, QNLI, SST-2",
@@ -157,12 +198,12 @@ def test_an_init_scale_curve_is_of_one_setting(tmp_path):
 
 @pytest.mark.parametrize("function, results, said", [
     (figures.parameter_numbers, runs("RTE", "full", None, [1]),
-     "no finished run of adapters, top_n or layer_norm.* --preset=figure4"),
+     "no finished run of adapters, top_n, layer_norm or prefix.* --preset=figure4"),
     (figures.parameter_numbers, [], "--preset=figure4"),
     (figures.percentile_numbers, runs("RTE", "adapters", 4, [1]),
      r"no finished run of full fine-tuning \(tune full\).* --preset=figure3"),
     (figures.percentile_numbers, runs("RTE", "full", None, [1]),
-     "no finished run of adapters, top_n or layer_norm.* --preset=figure3"),
+     "no finished run of adapters, top_n, layer_norm or prefix.* --preset=figure3"),
     (figures.percentile_numbers, runs("RTE", "full", None, [1]) +
      runs("CoLA", "full", None, [1]) + runs("RTE", "adapters", 4, [1]),
      "no finished run of any one method on all of CoLA, RTE"),

@@ -78,12 +78,19 @@ OF_A_SWEEP = {"keep_checkpoint_max": 1, "save_checkpoints_secs": 60}
 
 # Settings that a method's name, or the task's, says already.
 IN_A_LABEL = ("task_name", "task_spec", "data_dir", "tune", "adapter_size",
-               "top_n_layers", "adapter_layers")
+              "top_n_layers", "adapter_layers", "prefix_length", "fresh_pooler")
 
 # And those that are said of every run.
 ALWAYS_SHOWN = ("learning_rate", "num_train_epochs")
 _SHORT = {"learning_rate": "lr", "num_train_epochs": "epochs",
-          "adapter_init_scale": "init scale"}
+          "adapter_init_scale": "init scale", "prefix_hidden_size": "MLP",
+          "prefix_init": "prefix from", "prefix_init_scale": "prefix scale",
+          "prefix_positions": "positions"}
+
+_OF_ADAPTERS = ("adapter_size", "adapter_init_scale", "adapter_layers",
+                "adapter_order", "adapter_act")
+_OF_PREFIXES = ("prefix_length", "prefix_hidden_size", "prefix_positions",
+                "prefix_init", "prefix_init_scale", "prefix_dropout")
 
 
 def decides_result(name):
@@ -149,12 +156,17 @@ class Method(object):
   """What a run trains.
 
   tune: see Tuning. choice: int, the adapter size, for top_n the number
-  of layers; None where there is neither. adapter_layers:
-  see adapter_bert/settings.py.
+  of layers, for prefixes alone their length; None where there is none of these.
+  adapter_layers, prefix_length, fresh_pooler: see adapter_bert/settings.py;
+  prefix_length is None without prefixes. has_mlp: bool, whether an MLP makes
+  the prefixes.
   """
   tune: str
   choice: Optional[int]
-  adapter_layers: Optional[str]
+  adapter_layers: Optional[str] = None
+  prefix_length: Optional[int] = None
+  has_mlp: bool = False
+  fresh_pooler: bool = False
 
   @classmethod
   def of(cls, settings):
@@ -162,37 +174,66 @@ class Method(object):
 
     Raises: errors.InputError for an unknown one.
     """
-    tune = setting(settings, "tune")
+    get = lambda name: setting(settings, name)
+    tune, fresh_pooler = get("tune"), get("fresh_pooler")
     if tune == "top_n":
-      choice = setting(settings, "top_n_layers")
-      if choice is None:
+      if get("top_n_layers") is None:
         raise errors.InputError("tune is top_n; give top_n_layers with it")
-      return cls(tune, choice, None)
+      return cls(tune, get("top_n_layers"), fresh_pooler=fresh_pooler)
     with errors.reported():
-      uses_adapters = Tuning(tune).uses_adapters
-    return cls(tune, setting(settings, "adapter_size") if uses_adapters else
-               None, setting(settings, "adapter_layers") if uses_adapters else
-               None)
+      tuning = Tuning(tune)
+    method = cls(tune, None, fresh_pooler=fresh_pooler)
+    if tuning.uses_prefixes:
+      method = dataclasses.replace(
+          method, choice=get("prefix_length"),
+          prefix_length=get("prefix_length"),
+          has_mlp=bool(get("prefix_hidden_size")))
+    if tuning.uses_adapters:
+      method = dataclasses.replace(method, choice=get("adapter_size"),
+                                   adapter_layers=get("adapter_layers"))
+    return method
 
   @property
   def meaningless(self):
     """The names of settings that mean nothing for this method."""
-    names = () if self.tune == "top_n" else ("top_n_layers",)
-    if self.tune == "top_n" or self.choice is None:
-      names += ("adapter_size", "adapter_init_scale", "adapter_layers",
-                "adapter_order", "adapter_act")
-    return names
+    is_top_n = self.tune == "top_n"
+    return ((() if is_top_n else ("top_n_layers",)) +
+            (() if self._has_adapters else _OF_ADAPTERS) +
+            (() if self.prefix_length else _OF_PREFIXES))
 
   @property
   def label(self):
-    """Its name in tables: "adapters, 64", "top 3 layers"."""
+    """Its name in tables: "adapters, 64", "top 3 layers", "prefix, 20, MLP"."""
     return (parameters.method_of(self.tune, self.choice).label +
-            self._in_layers)
+            self._details + self.of_family)
 
   @property
   def variant(self):
-    """What tells it from others of its `tune`: "64"."""
-    return "%s" % self.choice + self._in_layers
+    """What tells it from others of its family: "64"."""
+    return "%s" % self.choice + self._details
+
+  @property
+  def family(self):
+    """The Method without its sizes: what a curve over these is of."""
+    return Method(self.tune, None, has_mlp=self.has_mlp,
+                  fresh_pooler=self.fresh_pooler)
+
+  @property
+  def of_family(self):
+    """What its `tune` does not say of its family: ", MLP"."""
+    return (", MLP" * self.has_mlp + ", fresh pooler" * self.fresh_pooler)
+
+  @property
+  def _has_adapters(self):
+    return self.tune != "top_n" and self.choice is not None and (
+        Tuning(self.tune).uses_adapters)
+
+  @property
+  def _details(self):
+    text = self._in_layers
+    if self.prefix_length and self._has_adapters:
+      text += " and prefix of %d" % self.prefix_length
+    return text
 
   @property
   def _in_layers(self):

@@ -48,6 +48,52 @@ def test_equal_runs_are_one():
               (None, None, None, None), (None, None, 1e-2, None)]
 
 
+def test_prefixes_are_methods_of_their_own():
+  runs = runs_of({"task_name": "RTE", "tune": "prefix",
+                  "prefix_length": [5, 20], "prefix_hidden_size": [0, 64, 128],
+                  "adapter_size": [8, 64], "learning_rate": 1e-2})
+  methods = [grid.Method.of(run.settings) for run in runs]
+  assert [method.label for method in methods] == [
+      "prefix, 5", "prefix, 5, MLP", "prefix, 5, MLP",
+      "prefix, 20", "prefix, 20, MLP", "prefix, 20, MLP"]
+  assert [(m.choice, m.prefix_length, m.has_mlp) for m in methods[1:4]] == [
+      (5, 5, True), (5, 5, True), (20, 20, False)]
+  # The MLP's width is a setting that is tuned, as a rate is.
+  assert runs[1].label == "RTE, prefix, 5, MLP: lr 0.01, epochs 3, MLP 64, seed 0"
+  assert methods[1] == methods[2] and runs[1].slug != runs[2].slug
+  assert runs[3].slug.startswith("RTE-prefix20-lr0.01-ep3-seed0-")
+  # A curve is over lengths, with an MLP or without.
+  assert [m.family for m in methods[:2]] == [m.family for m in methods[3:5]]
+  assert methods[0].family != methods[1].family
+
+
+def test_prefixes_mean_nothing_without_one():
+  runs = runs_of({"task_name": "RTE", "tune": ["adapters", "full", "prefix"],
+                  "prefix_length": [5, 20], "prefix_positions": "unshifted",
+                  "prefix_init_scale": 0.02})
+  assert [sorted(run.settings) for run in runs] == [
+      ["task_name"], ["task_name", "tune"]] + [
+          ["prefix_init_scale", "prefix_length", "prefix_positions",
+           "task_name", "tune"],
+          ["prefix_init_scale", "prefix_positions", "task_name", "tune"]]
+
+
+def test_a_fresh_pooler_and_both_methods_at_once_have_labels():
+  of = lambda **settings: grid.Method.of(settings)
+  assert of(tune="full", fresh_pooler=True).label == (
+      "full fine-tuning, fresh pooler")
+  assert of(fresh_pooler=True).label == "adapters, 64, fresh pooler"
+  assert of(tune="top_n", top_n_layers=1, fresh_pooler=True).label == (
+      "top 1 layer, fresh pooler")
+  both = of(tune="adapters+prefixes+head", adapter_size=8, prefix_length=3,
+            prefix_hidden_size=4)
+  assert (both.choice, both.prefix_length) == (8, 3)
+  assert both.label == "adapters+prefixes+head, 8 and prefix of 3, MLP"
+  run, other = runs_of({"task_name": "RTE", "fresh_pooler": [True, False]})
+  assert run.slug != other.slug and run.label == (
+      "RTE, adapters, 64, fresh pooler: lr 5e-05, epochs 3, seed 0")
+
+
 def test_the_name_of_a_run_stays():
   # Finished runs of earlier sweeps are found by it.
   run, = runs_of({"task_name": "CoLA", "num_train_epochs": 0.03,

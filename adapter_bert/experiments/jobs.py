@@ -95,6 +95,9 @@ def check_runs(runs, options):
                 for name, value in run.settings.items())
     pairs.add(("method", grid.Method.of(run.settings).label))
     pairs.add(("task", run.task.display_name))
+    # What goes with which start of a prefix is a matter of all its settings.
+    pairs.add(("prefix", json.dumps([pair for pair in run.settings.items()
+                                     if pair[0].startswith("prefix_")])))
     try:
       _check_run(run, options)
       if not pairs <= checked:
@@ -233,17 +236,32 @@ def counts_of(run_dir):
   Args:
     run_dir: str, with its run.json.
 
-  Returns: parameters: int, without the head; head: int; of_encoder, of_whole:
-    float, the fraction by either convention; whole: int, the model's without
-    adapters and head.
+  Returns: parameters: int, without the head, but with a new pooler; stored: int,
+    those of them that a task keeps; head: int; of_encoder, of_whole: float,
+    parameters as a fraction by either convention; whole: int, the model's
+    without adapters, prefixes and head.
   """
-  _, model = specs.model_from_record(read_record(run_dir),
-                                        run_dir)
-  size = model.adapter_size if model.tuning.uses_adapters else None
-  counts = parameters.count(
-      model.bert_config, [size] if size else [], model.num_labels,
-      model.adapter_layers, model.adapter_order)
-  return dict(counts.trained(model.tuning, size)._asdict(), whole=counts.whole)
+  _, model = specs.model_from_record(read_record(run_dir), run_dir)
+  tuning, config = model.tuning, model.bert_config
+  size = model.adapter_size if tuning.uses_adapters else None
+  counts = parameters.count(config, [size] if size else [], model.num_labels,
+                            model.adapter_layers, model.adapter_order)
+  trained = counts.trained(tuning, size)
+  prefix = kept = pooler = 0
+  if tuning.uses_prefixes:
+    prefix = parameters.prefix_trained(config, model.prefix_length,
+                                       model.prefix_hidden_size)
+    kept = parameters.prefix_stored(config, model.prefix_length)
+  if model.fresh_pooler and not tuning.trains("bert/pooler/dense/kernel", []):
+    pooler = counts.pooler
+  return {
+      "parameters": trained.parameters + prefix + pooler,
+      "stored": trained.parameters + kept + pooler,
+      "head": trained.head,
+      "of_encoder": trained.of_encoder + prefix / counts.encoder,
+      "of_whole": trained.of_whole + (prefix + pooler) / counts.whole,
+      "whole": counts.whole,
+  }
 
 
 def clean(run_dir):

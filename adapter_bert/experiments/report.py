@@ -34,8 +34,9 @@ RESULT = "result.json"
 _RESULT_SHAPE = {
     "settings": dict, "task": str, "metric": str, "score": float,
     "metrics": dict, "seconds": float,
-    "trained": {"parameters": int, "head": int, "of_encoder": float,
-                "of_whole": float, "whole": int}}
+    # Older sweeps do not say what is stored: it was what was trained.
+    "trained": {"parameters": int, "stored": files.Optional(int), "head": int,
+                "of_encoder": float, "of_whole": float, "whole": int}}
 
 
 def finished_results(output_dir):
@@ -78,7 +79,8 @@ def _sort_key(result):
   tunes = list(Tuning.METHODS)
   return (result["task"],
           tunes.index(method.tune) if method.tune in tunes else len(tunes),
-          method.tune, method.choice or 0, method.adapter_layers or "",
+          method.tune, method.fresh_pooler, method.has_mlp, method.choice or 0,
+          method.prefix_length or 0, method.adapter_layers or "",
           [grid.setting(settings, name) for name in grid.ALWAYS_SHOWN],
           json.dumps(dict(settings, seed=0), sort_keys=True),
           grid.setting(settings, "seed"))
@@ -91,6 +93,8 @@ _FIRST_COLUMNS = ("tune", "adapter_size", "top_n_layers", "learning_rate",
 def results_csv(results):
   """A row for each finished run: str."""
   given = set(name for r in results.values() for name in r["settings"])
+  if any(grid.Method.of(r["settings"]).prefix_length for r in results.values()):
+    given |= {"prefix_length", "prefix_hidden_size"}
   names = list(_FIRST_COLUMNS) + [
       name for name in grid.SETTINGS
       if name in given and name not in _FIRST_COLUMNS + ("task_name",)]
@@ -99,8 +103,9 @@ def results_csv(results):
   output = io.StringIO()
   writer = csv.DictWriter(
       output, ["task", "method"] + names + ["metric", "score"] + metrics +
-      ["trained_parameters", "trained_percent", "trained_percent_of_encoder",
-       "head_parameters", "total_parameters", "seconds", "run"],
+      ["trained_parameters", "stored_parameters", "trained_percent",
+       "trained_percent_of_encoder", "head_parameters", "total_parameters",
+       "seconds", "run"],
       restval="", extrasaction="ignore", lineterminator="\n")
   writer.writeheader()
   for slug, r in sorted(results.items(), key=lambda item: _sort_key(item[1])):
@@ -112,11 +117,18 @@ def results_csv(results):
         row, **r["metrics"], task=r["task"], method=method.label,
         metric=r["metric"], score="%.4f" % r["score"],
         trained_parameters=trained["parameters"],
+        stored_parameters=_stored(trained),
         trained_percent="%.6f" % (100 * trained["of_whole"]),
         trained_percent_of_encoder="%.6f" % (100 * trained["of_encoder"]),
         head_parameters=trained["head"], total_parameters=trained["whole"],
         seconds=r["seconds"], run=slug))
   return output.getvalue()
+
+
+def _stored(trained):
+  """int: what a task keeps, of the "trained" of a result.json."""
+  stored = trained.get("stored")
+  return trained["parameters"] if stored is None else stored
 
 
 def read_results(path):
@@ -158,7 +170,10 @@ def _result_from(row):
       "settings": settings, "task": row["task"], "metric": row["metric"],
       "score": score,
       "trained": {"parameters": int(row["trained_parameters"]),
-                  "of_whole": float(row["trained_percent"]) / 100},
+                  "stored": int(row.get("stored_parameters") or
+                                row["trained_parameters"]),
+                  "of_whole": float(row["trained_percent"]) / 100,
+                  "whole": int(row["total_parameters"])},
       "seconds": float(row["seconds"]),
   }
 
@@ -167,16 +182,19 @@ def _result_from(row):
 class Candidate(object):
   """The runs of one setting, which differ in the seed alone.
 
-  settings: dict without the seed. scores: floats, one for each seed. trained:
-  float, the fraction of the whole model. parameters: int, those trained,
-  without the head. seconds: float, the mean of a run.
+  settings: dict without the seed. scores: floats, one for each seed. trained,
+  kept: floats, what is trained and what a task keeps of it, as fractions of the
+  whole model. parameters, stored: ints, the same in parameters; all without the
+  head. seconds: float, the mean of a run.
   """
   task: str
   metric: str
   settings: dict
   scores: list
   trained: float
+  kept: float
   parameters: int
+  stored: int
   seconds: float
 
   @property
@@ -207,13 +225,19 @@ def candidates_of(results):
                 if name != "seed" and grid.decides_result(name)}
     key = result["task"] + json.dumps(settings, sort_keys=True)
     groups.setdefault(key, (settings, []))[1].append(result)
-  return [
-      Candidate(task=rs[0]["task"], metric=rs[0]["metric"], settings=settings,
-                scores=[r["score"] for r in rs],
-                trained=rs[0]["trained"]["of_whole"],
-                parameters=rs[0]["trained"]["parameters"],
-                seconds=statistics.fmean(r["seconds"] for r in rs))
-      for settings, rs in groups.values()]
+  return [_candidate(settings, rs) for settings, rs in groups.values()]
+
+
+def _candidate(settings, results):
+  first, trained = results[0], results[0]["trained"]
+  stored = _stored(trained)
+  left_out = (trained["parameters"] - stored) / trained["whole"]
+  return Candidate(
+      task=first["task"], metric=first["metric"], settings=settings,
+      scores=[r["score"] for r in results],
+      trained=trained["of_whole"], kept=trained["of_whole"] - left_out,
+      parameters=trained["parameters"], stored=stored,
+      seconds=statistics.fmean(r["seconds"] for r in results))
 
 
 def choose(candidates):
@@ -233,19 +257,20 @@ def methods_of(settings):
   Several sizes of adapters, or numbers of layers, get a row more, in which the
   size too is chosen for each task, as in the paper's tables.
   """
-  by_tune = {}
+  by_family = {}
   for candidate in settings:
-    by_tune.setdefault(candidate.method.tune, []).append(candidate)
+    by_family.setdefault(candidate.method.family, []).append(candidate)
   rows = {}
-  for tune, members in by_tune.items():
+  for family, members in by_family.items():
     variants = {}
     for member in sorted(members, key=lambda m: m.method.choice or 0):
       variants.setdefault(member.method, []).append(member)
     for method, found in variants.items():
       rows[method.label] = _best_by_task(found)
     if len(variants) > 1:
-      label = "%s, best of %s" % ("top-n" if tune == "top_n" else tune,
-                                  ", ".join(m.variant for m in variants))
+      label = "%s%s, best of %s" % (
+          "top-n" if family.tune == "top_n" else family.tune, family.of_family,
+          ", ".join(m.variant for m in variants))
       rows[label] = _best_by_task(members)
   return rows
 
@@ -266,8 +291,9 @@ and "s.e." are the standard error of that mean, "best" is the best seed.
 trained: the parameters trained for a task, without its head, over those of \
 the whole model; results.csv has the other convention too, count_parameters \
 explains both. total x: what N tasks need (N = %d), in models, if trained like \
-the row: 1 + N x trained, and N for full fine-tuning. minutes: of a run, the \
-mean.
+the row: 1 + N x trained, and N for full fine-tuning; the MLP that makes a \
+prefix is trained and not kept, so it is not in total x. minutes: of a run, \
+the mean.
 """
 
 
@@ -303,7 +329,7 @@ def _total_times(chosen, num_tasks):
   method = chosen[0].method
   return parameters.total_times(
       parameters.method_of(method.tune, method.choice),
-      statistics.fmean(one.trained for one in chosen), num_tasks)
+      statistics.fmean(one.kept for one in chosen), num_tasks)
 
 
 def _summary_table(methods, task_names):

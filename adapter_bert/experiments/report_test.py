@@ -74,6 +74,69 @@ def test_the_chosen_settings_by_hand():
   assert found["CoLA", "top 1 layer"]["total x"] == "1.60x"
 
 
+# An MLP of 300 of 340 parameters is trained and not kept: of the 1000 of the
+# model 34% are trained, and two tasks need 1 + 2 * 0.04.
+PREFIXES = [
+    dict(result(score, seed, tune="prefix", prefix_length=length, **more),
+         trained={"parameters": 40 + mlp, "stored": 40, "head": 3,
+                  "of_encoder": 0.5, "of_whole": (40 + mlp) / 1000,
+                  "whole": 1000})
+    for length, mlp, scores, more in (
+        (20, 300, (80, 82, 84), {"prefix_hidden_size": 7}),
+        (20, 0, (70, 70, 70), {}),
+        (5, 0, (71, 71, 71), {"prefix_init": "words"}))
+    for seed, score in enumerate(scores)]
+
+
+def test_a_prefixs_mlp_is_trained_and_not_kept():
+  text = report.results_tables(PREFIXES + RESULTS)
+  rows = {row["method"]: row for row in rows_of(
+      text, "The settings chosen for each task") if row["task"] == "CoLA"}
+  assert [row["method"] for row in rows_of(
+      text, "Methods: mean ± standard error")][3:7] == [
+          "prefix, 5", "prefix, 20", "prefix, best of 5, 20",
+          "prefix, 20, MLP"]
+  found = rows["prefix, 20, MLP"]
+  assert (found["chosen"], found["mean"], found["trained"],
+          found["total x"]) == ("lr 5e-05, epochs 3, MLP 7", "82.00", "34.00%",
+                                "1.08x")
+  found = rows["prefix, best of 5, 20"]
+  assert (found["chosen"], found["trained"], found["total x"]) == (
+      "prefix, 5: lr 5e-05, epochs 3, prefix from words", "4.00%", "1.08x")
+
+
+def test_prefixes_in_the_csv(tmp_path):
+  path = tmp_path / "results.csv"
+  path.write_text(report.results_csv(
+      {str(i): r for i, r in enumerate(PREFIXES + RESULTS)}), encoding="utf-8")
+  rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+  cells = lambda row: [row[name] for name in (
+      "method", "adapter_size", "prefix_length", "prefix_hidden_size",
+      "trained_parameters", "stored_parameters")]
+  assert cells(rows[0]) == ["adapters, 8", "8", "", "", "20", "20"]
+  assert cells([row for row in rows if row["method"] == "prefix, 20"][0]) == [
+      "prefix, 20", "", "20", "0", "40", "40"]
+  assert cells([r for r in rows if r["prefix_hidden_size"] == "7"][0]) == [
+      "prefix, 20, MLP", "", "20", "7", "340", "40"]
+  found = {one.method.label: one for one in report.candidates_of(
+      report.read_results(str(path))) if one.task == "CoLA"}
+  one = found["prefix, 20, MLP"]
+  assert (one.parameters, one.stored) == (340, 40)
+  assert (one.trained, one.kept) == (pytest.approx(0.34), pytest.approx(0.04))
+
+
+def test_the_csv_of_a_sweep_that_did_not_say_what_is_stored(tmp_path):
+  rows = list(csv.reader(io.StringIO(report.results_csv({"a": RESULTS[0]}))))
+  column = rows[0].index("stored_parameters")
+  path = tmp_path / "results.csv"
+  with open(path, "w", encoding="utf-8", newline="") as output:
+    csv.writer(output).writerows(row[:column] + row[column + 1:]
+                                 for row in rows)
+  one, = report.candidates_of(report.read_results(str(path)))
+  assert (one.stored, one.parameters, one.kept) == (20, 20,
+                                                    pytest.approx(0.02))
+
+
 def test_the_summary_by_hand():
   rows = rows_of(report.results_tables(RESULTS),
                  "Methods: mean ± standard error")

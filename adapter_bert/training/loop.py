@@ -29,6 +29,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import matching
+from adapter_bert.checkpoints import prefixes
 from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
@@ -94,6 +95,11 @@ def log_trained(tuning, trained, variables):
   if rest:
     logging.info("  %-10s %10d parameters in %d variables", "others",
                  count(rest), len(rest))
+  shapes = {v.op.name: v.shape.as_list() for v in trained}
+  if prefixes.has_mlp(shapes):
+    logging.info("  %-10s %10d parameters: a task keeps what the MLP makes, not "
+                 "the MLP", "stored",
+                 ours - prefixes.not_stored(shapes))
 
 
 # -------------------------------------------------------------------- training

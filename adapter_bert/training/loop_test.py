@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from adapter_bert.training import evaluation
 from adapter_bert.training import graphs
 from adapter_bert.training import loop as training
 from adapter_bert.training import specs
+from adapter_bert.tuning import Tuning
 
 graphs.enable_graph_mode()
 
@@ -385,6 +387,28 @@ def test_what_is_trained_is_logged_with_counts(records, weights, tmp_path,
   for name, count in (("adapters", adapters), ("layer_norm", norms),
                       ("head", head)):
     assert "%-10s %10d parameters" % (name, count) in caplog.text
+
+
+@pytest.mark.parametrize("hidden_size, trained, stored", [
+    (None, 3 * 64, None),
+    # [3, 16], 16 -> 5 -> 2 layers * 2 * 16, with biases; the task keeps [3, 64].
+    (5, 3 * 16 + 17 * 5 + 6 * 64, 3 * 64)])
+def test_what_is_stored_of_a_prefix_is_logged(caplog, hidden_size, trained,
+                                              stored):
+  with tf.Graph().as_default(), caplog.at_level("INFO", logger="absl"):
+    with tf.variable_scope("bert"):
+      modeling.call_prefix(functools.partial(
+          modeling.prefix_encoder, prefix_length=3, hidden_size=hidden_size),
+                           2, 4, 4)
+    tf.get_variable("output_bias", [2], collections=[
+        tf.GraphKeys.GLOBAL_VARIABLES, "head"])
+    variables = tf.global_variables()
+    training.log_trained(Tuning("prefix"), variables, variables)
+  assert "%d of %d " % (trained + 2, trained + 2) in caplog.text
+  assert "%-10s %10d parameters" % ("prefixes", trained) in caplog.text
+  assert ("  stored " in caplog.text) == (stored is not None)
+  if stored:
+    assert "%-10s %10d parameters" % ("stored", stored + 2) in caplog.text
 
 
 def test_a_checkpoint_without_slots_cannot_be_resumed(records, weights,

@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 from adapter_bert import names
 from adapter_bert.base import errors
 from adapter_bert.checkpoints import prefixes
+from adapter_bert.checkpoints import record as run_record
 from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.training import graphs
 from adapter_bert.training import prefix_start
@@ -56,6 +57,10 @@ def test_checkpoints_hold_the_mlp_and_task_checkpoints_what_it_makes(trained):
       "bert/prefix/dense_1/bias": [2 * 2 * 16]})
   task = os.path.join(output_dir, "task")
   assert variables_in(task) == dict(head, **{PREFIX: [3, 2 * 2 * 16]})
+  # With the head, 2 * 16 + 2, in both.
+  counts = {"trained": 3 * 16 + 17 * 5 + 6 * 64 + 34, "stored": 3 * 64 + 34}
+  for directory in (output_dir, task):
+    assert run_record.read(directory)["parameters"] == counts
 
 
 def test_the_folded_prefix_evaluates_as_the_mlp_does(files, trained, tmp_path):

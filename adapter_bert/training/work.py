@@ -40,6 +40,7 @@ def train(plan, evaluation):
   if group.is_chief:
     task = os.path.join(output_dir, plan_lib.TASK)
     size = task_lib.write(task, output_dir)
+    run_record.write(output_dir, run_record.read(task))
     logging.info("task checkpoint: %s, %.1f MB", task, size / 1e6)
 
 

@@ -16,7 +16,6 @@ import tensorflow.compat.v1 as tf
 from adapter_bert import test_util
 from adapter_bert.base import errors
 from adapter_bert.checkpoints import bert_config
-from adapter_bert.checkpoints import convert
 from adapter_bert.checkpoints import matching
 from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.checkpoints.foreign import hf_bert
@@ -76,22 +75,6 @@ def test_outputs_are_those_of_transformers(golden):
       np.testing.assert_allclose(made[1][0], case["pooled"], atol=1e-5)
       np.testing.assert_allclose(made[2][0, 0], case["last_of_first"],
                                  atol=1e-5)
-
-
-def test_the_digest_is_that_of_the_conversion(tmp_path):
-  convert.convert(HF, str(tmp_path / "google"))
-  weights = weights_lib.Weights.open(HF)
-  converted = weights_lib.Weights.open(str(tmp_path / "google"))
-  assert weights.digest() == converted.digest()
-  assert weights.shapes == converted.shapes
-  # With the head, too: it is no part of what was pre-trained.
-  with_head = weights_lib.Weights.open(HF, head_rows=[1, 0])
-  assert with_head.digest() == weights.digest()
-  assert set(with_head.shapes) - set(weights.shapes) == {"output_weights",
-                                                         "output_bias"}
-  assert sorted(os.listdir(str(tmp_path / "google"))) == [
-      "bert_config.json", "bert_model.ckpt.data-00000-of-00001",
-      "bert_model.ckpt.index", "tokenizer_config.json", "vocab.txt"]
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "model.", "model._orig_mod.",
