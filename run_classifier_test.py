@@ -1,7 +1,9 @@
 """The main program from end to end: real files, the real `run` and `main`."""
 
 import dataclasses
+import functools
 import glob
+import importlib
 import json
 import os
 import shutil
@@ -377,6 +379,58 @@ def test_tuning_methods(files, tmp_path, changes, trained):
     if absent and part not in trained and not (
         part == "query" and changes["tune"] == "top_n"):
       assert not any(part in name for name in held), part
+
+
+OWN_ADAPTERS = """
+import tensorflow.compat.v1 as tf
+
+def _scaled(tensor, name):
+  with tf.variable_scope("adapters"):
+    return tensor * (1 + tf.get_variable(
+        name, [tensor.shape[-1]], tf.float32, tf.zeros_initializer()))
+
+def scaled(tensor):
+  return _scaled(tensor, "scale")
+
+def renamed(tensor):
+  return _scaled(tensor, "another")
+"""
+
+
+@pytest.fixture(name="own_adapters")
+def fixture_own_adapters(tmp_path, monkeypatch):
+  """The module own_adapters_here, which can be imported."""
+  (tmp_path / "own_adapters_here.py").write_text(OWN_ADAPTERS)
+  monkeypatch.syspath_prepend(str(tmp_path))
+  yield importlib.import_module("own_adapters_here")
+  del sys.modules["own_adapters_here"]
+
+
+def test_an_adapter_of_ones_own(files, tmp_path, own_adapters, monkeypatch):
+  name = "own_adapters_here:scaled"
+  run = functools.partial(files.run, "CoLA", tmp_path / "out",
+                          adapter_size=64, adapter_fn=name)
+  run(do_train=True, do_eval=True)
+  held = values_in(weights_lib.find(str(tmp_path / "out" / "task")))
+  scales = [n for n in held if n.endswith("/adapters/scale")]
+  assert len(scales) == 4 and all(held[n].any() for n in scales)
+  record = run_record.read(str(tmp_path / "out"))
+  assert (record["adapter_fn"], record["adapter_size"]) == (name, None)
+  results = lines_of(tmp_path, "out", "eval_results.txt")
+  run(do_eval=True)
+  assert lines_of(tmp_path, "out", "eval_results.txt") == results
+  # The same name, and by now another function.
+  monkeypatch.setattr(own_adapters, "scaled", own_adapters.renamed)
+  for changes, words in [
+      (dict(do_eval=True), ["has bert/encoder/layer_", "adapters/scale",
+                            "lacks bert/encoder/layer_", "adapters/another"]),
+      (dict(do_train=True, num_train_epochs=2.0),
+       ["lacks bert/encoder/layer_", "adapters/another"]),
+      (dict(do_eval=True, adapter_fn=None),
+       ["its adapter_", "and here it is"])]:
+    with pytest.raises(errors.InputError) as caught:
+      run(**changes)
+    assert all(word in str(caught.value) for word in words), caught.value
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from adapter_bert.data import tasks
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.models.encoder_decoder import PREFIX_PLACES
 from adapter_bert.tuning import Tuning
+from adapter_bert.training import own_adapters
 from adapter_bert.training import prefix_start
 from adapter_bert.training import specs
 import modeling
@@ -217,6 +218,12 @@ RUN = (
             "The standard deviation of their initial weights.", least=0,
             recorded="schedule",
             programs=_RUNS),
+    Setting("adapter_fn", str, None,
+            "An adapter of your own in the place of the bottleneck: "
+            "package.module:function. predict_tasks, generate and figures take "
+            "several with commas between them, those that a run.json may name.",
+            check=own_adapters.check_names, recorded="run",
+            programs=_RUNS + ("predict_tasks", "generate", "figures")),
     Setting("adapter_layers", str, None,
             "The layers that get adapters, as in 6-11 or 0,2,4-5; default: "
             "all.", check=layers_of, recorded="run",

@@ -33,7 +33,8 @@ def test_what_the_table_says_of_a_run():
   """Written out once more: a slip in the table changes what runs do."""
   assert settings.recorded("run") == [
       "fresh_pooler", "do_lower_case", "tune", "top_n_layers", "adapter_size",
-      "adapter_layers", "adapter_order", "adapter_act", "prefix_length",
+      "adapter_fn", "adapter_layers", "adapter_order", "adapter_act",
+      "prefix_length",
       "prefix_hidden_size",
       "prefix_positions", "init_shared_from"]
   assert set(settings.recorded("schedule")) == {

@@ -25,6 +25,7 @@ SHAPE = {
     "tune": _OPTIONAL(str),
     "top_n_layers": _OPTIONAL(int),
     "adapter_size": _OPTIONAL(int),
+    "adapter_fn": _OPTIONAL(str),
     "adapter_layers": _OPTIONAL([int]),
     "adapter_order": _OPTIONAL(str),
     "adapter_act": _OPTIONAL(str),

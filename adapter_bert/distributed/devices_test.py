@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.distributed import cores
 from adapter_bert.distributed import tf_config
 from adapter_bert.distributed import devices as distribution
@@ -82,7 +82,8 @@ def run_program(*command):
 
 
 def values_in(output_dir):
-  return run_classifier_test.values_in(checkpoints.newest(str(output_dir)))
+  return run_classifier_test.values_in(
+      weights_lib.newest_readable(str(output_dir)))
 
 
 # ------------------------------------------------------------ as one device
@@ -581,7 +582,7 @@ def test_other_data(pair, files, tmp_path):
 @pytest.mark.slow
 def test_other_weights(pair, files, tmp_path):
   prefix = str(tmp_path / "bert_model.ckpt")
-  checkpoints.write(prefix, {
+  weights_lib.write(prefix, {
       name: value + 1 for name, value in run_classifier_test.values_in(
           files.path("bert/bert_model.ckpt")).items()})
   lines = [error_of(p) for p in [

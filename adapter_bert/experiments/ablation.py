@@ -135,10 +135,11 @@ def _majority_notes(task, labels):
 
 def of_checkpoint(task_checkpoint, data_dir, vocab_file,
                            init_checkpoint=None, force_base=False,
-                           batch_size=32):
+                           batch_size=32, adapter_fn=None):
   """`ablate` of a task checkpoint, on the task's first dev file.
 
-  All settings are those in its run.json.
+  All settings are those in its run.json. `adapter_fn` is the flag, see
+  own_adapters.load_recorded.
 
   Returns: (tasks.Task, tables.Table).
 
@@ -147,7 +148,8 @@ def of_checkpoint(task_checkpoint, data_dir, vocab_file,
   prefix = weights_lib.find(task_checkpoint)
   directory = os.path.dirname(prefix)
   record = run_record.read(directory)
-  task, model = specs.model_from_record(record, task_checkpoint)
+  task, model = specs.model_from_record(record, task_checkpoint,
+                                        adapter_fn=adapter_fn)
   if not model.tuning.uses_adapters or model.adapter_layers == []:
     raise errors.InputError(
         "%s: was trained with tune=%s and has no adapters to remove; give a "

@@ -39,6 +39,7 @@ from adapter_bert.experiments.tables import PERCENT
 from adapter_bert.experiments.tables import PRINTED
 from adapter_bert.experiments.tables import TEXT
 from adapter_bert.experiments.tables import TIMES
+from adapter_bert.training import own_adapters
 from adapter_bert.tuning import Tuning
 import modeling
 
@@ -111,16 +112,18 @@ LEGEND = [
 
 # tables: names in TABLES. models: list of (name, modeling.BertConfig).
 # adapter_sizes, top_n: list of int or None for each table's own. mix: list of
-# (size, tasks) or None. num_tasks: int or None for the paper's.
+# (size, tasks) or None. num_tasks: int or None for the paper's. own:
+# own_adapters.OwnAdapter or None, one size more.
 Options = collections.namedtuple(
-    "Options", "tables models adapter_sizes mix top_n num_tasks num_labels")
+    "Options", "tables models adapter_sizes mix top_n num_tasks num_labels own",
+    defaults=[None])
 
 
 def methods(adapter_sizes, mix=None, top_n=()):
   """The rows of a table of methods: a list of Method.
 
   Args:
-    adapter_sizes: ints, a row each.
+    adapter_sizes: ints, or own_adapters.OwnAdapter; a row each.
     mix: list of (size, tasks); None for an equal mix of `adapter_sizes`.
     top_n: ints, a row each, then their equal mix.
   """
@@ -132,7 +135,7 @@ def methods(adapter_sizes, mix=None, top_n=()):
                                    mixed))
   found += [parameters.method_of("layer_norm"), parameters.method_of("head")]
   found += [parameters.method_of("adapters", size) for size in adapter_sizes]
-  mix = mix or [(size, 1) for size in adapter_sizes]
+  mix = mix or [(size, 1) for size in adapter_sizes if isinstance(size, int)]
   if len(mix) > 1:
     found.append(parameters.Method("adapters, %s" % _mix_label(mix), "adapters",
                                    mix))
@@ -197,7 +200,7 @@ def _parts_tables(table, name, config, options):
            ("pooler", counts.pooler),
            ("whole model (the sum)", counts.whole),
            ("LayerNorm (of the above)", counts.layer_norm)]
-  parts += [("adapters, %d" % size, counts.adapters(size))
+  parts += [("adapters, %s" % size, counts.adapters(size))
             for size in _sizes_of(table, options)]
   parts.append(("head, %d labels" % options.num_labels, counts.head))
   columns = [("part", TEXT), ("parameters", COUNT),
@@ -214,7 +217,7 @@ def _layers_tables(table, name, config, options):
   sizes = _sizes_of(table, options)
   columns = [("scope", TEXT), ("layers", TEXT), ("parameters", COUNT),
              ("LayerNorm (of these)", COUNT)]
-  columns += [("adapters, %d" % size, COUNT) for size in sizes]
+  columns += [("adapters, %s" % size, COUNT) for size in sizes]
   rows = []
   for scope in ["embeddings"] + list(counts.layers) + ["pooler", "head"]:
     layers = counts.layers.get(scope)
@@ -311,7 +314,7 @@ def _sharing_tables(table, name, config, options):
              ("encoder layers", COUNT), ("pooler", COUNT),
              ("whole model", COUNT),
              ("LayerNorm", COUNT)]
-  columns += [("adapters, %d" % size, COUNT) for size in sizes]
+  columns += [("adapters, %s" % size, COUNT) for size in sizes]
   rows = [[label, c.embeddings, c.encoder, c.pooler, c.whole, c.layer_norm] +
           [c.adapters(size) for size in sizes] for label, c in variants]
   made = [_table(table, name, "Layer sharing, parts: %s" % name, columns, rows)]
@@ -350,7 +353,8 @@ def make_tables(options):
 
 def _sizes_of(table, options):
   """The adapter sizes that a table has a row or column for."""
-  return tuple(options.adapter_sizes or TABLES[table][1])
+  sizes = tuple(options.adapter_sizes or TABLES[table][1])
+  return sizes + ((options.own,) if options.own else ())
 
 
 def _all_sizes(options):
@@ -484,6 +488,8 @@ def define_flags(flag_values=FLAGS):
       ("format", "text", "One of %s." % ", ".join(FORMATS)),
       ("adapter_sizes", None, "Comma-separated; default: the paper's, by "
        "table. The table \"sizes\" always has 2^0 .. 2^9."),
+      ("adapter_fn", None, "An adapter of your own, package.module:function, "
+       "beside those of these sizes."),
       ("mix", None, "Sizes that differ from task to task: 8,64,256 for an equal "
        "mix, or 8:3,64:5,256:1 with the number of tasks of each, of which only "
        "the proportions matter. Default: an equal mix of the sizes."),
@@ -538,7 +544,8 @@ def options_from_flags(flag_values):
       mix=parsed("mix", parse_mix),
       top_n=parsed("top_n", lambda text: parse_sizes(text, "top_n")),
       num_tasks=flag_values.num_tasks,
-      num_labels=flag_values.num_labels)
+      num_labels=flag_values.num_labels,
+      own=parsed("adapter_fn", own_adapters.load))
   _check_top_n(options)
   return options
 

@@ -98,7 +98,7 @@ def best_by_method(settings):
     settings: list of report.Candidate.
 
   Returns: {grid.Method: {task: report.Candidate}}, of full fine-tuning and the
-    methods in _SERIES (adapters in all layers), sizes in order.
+    methods in _SERIES (the paper's adapters in all layers), sizes in order.
   """
   order = ["full"] + list(_SERIES)
   groups = {}
@@ -220,7 +220,7 @@ def init_scale_numbers(settings, where):
   """
   curves = {}
   for setting in settings:
-    if setting.method.tune == "adapters":
+    if setting.method.tune == "adapters" and not setting.method.adapter_fn:
       rest = sorted((name, value) for name, value in setting.settings.items()
                     if name != "adapter_init_scale")
       curves.setdefault(
@@ -443,7 +443,7 @@ def _of_a_model(flag_values, title):
   task, numbers = ablation.of_checkpoint(
       flag_values.task_checkpoint, flag_values.data_dir, vocab_file,
       init_checkpoint, flag_values.force_base,
-      flag_values.eval_batch_size)
+      flag_values.eval_batch_size, flag_values.adapter_fn)
   what = "%s, dev %s" % (task.display_name, task.main_metric)
   return numbers, table_for_a_reader(
       ablation_numbers(numbers), "%s: %s" % (title, what)), what

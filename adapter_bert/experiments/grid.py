@@ -78,7 +78,8 @@ OF_A_SWEEP = {"keep_checkpoint_max": 1, "save_checkpoints_secs": 60}
 
 # Settings that a method's name, or the task's, says already.
 IN_A_LABEL = ("task_name", "task_spec", "data_dir", "tune", "adapter_size",
-              "top_n_layers", "adapter_layers", "prefix_length", "fresh_pooler")
+              "top_n_layers", "adapter_layers", "adapter_fn", "prefix_length",
+              "fresh_pooler")
 
 # And those that are said of every run.
 ALWAYS_SHOWN = ("learning_rate", "num_train_epochs")
@@ -88,7 +89,9 @@ _SHORT = {"learning_rate": "lr", "num_train_epochs": "epochs",
           "prefix_positions": "positions"}
 
 _OF_ADAPTERS = ("adapter_size", "adapter_init_scale", "adapter_layers",
-                "adapter_order", "adapter_act")
+                "adapter_order", "adapter_act", "adapter_fn")
+# Those of the bottleneck, and not of an adapter of one's own.
+_OF_BOTTLENECKS = ("adapter_size", "adapter_init_scale", "adapter_act")
 _OF_PREFIXES = ("prefix_length", "prefix_hidden_size", "prefix_positions",
                 "prefix_init", "prefix_init_scale", "prefix_dropout")
 
@@ -157,7 +160,7 @@ class Method(object):
 
   tune: see Tuning. choice: int, the adapter size, for top_n the number
   of layers, for prefixes alone their length; None where there is none of these.
-  adapter_layers, prefix_length, fresh_pooler: see adapter_bert/settings.py;
+  adapter_layers, prefix_length, fresh_pooler, adapter_fn: see settings.py;
   prefix_length is None without prefixes. has_mlp: bool, whether an MLP makes
   the prefixes.
   """
@@ -167,6 +170,7 @@ class Method(object):
   prefix_length: Optional[int] = None
   has_mlp: bool = False
   fresh_pooler: bool = False
+  adapter_fn: Optional[str] = None
 
   @classmethod
   def of(cls, settings):
@@ -189,8 +193,10 @@ class Method(object):
           prefix_length=get("prefix_length"),
           has_mlp=bool(get("prefix_hidden_size")))
     if tuning.uses_adapters:
-      method = dataclasses.replace(method, choice=get("adapter_size"),
-                                   adapter_layers=get("adapter_layers"))
+      own = get("adapter_fn")
+      method = dataclasses.replace(
+          method, choice=None if own else get("adapter_size"),
+          adapter_layers=get("adapter_layers"), adapter_fn=own)
     return method
 
   @property
@@ -199,6 +205,7 @@ class Method(object):
     is_top_n = self.tune == "top_n"
     return ((() if is_top_n else ("top_n_layers",)) +
             (() if self._has_adapters else _OF_ADAPTERS) +
+            (_OF_BOTTLENECKS if self.adapter_fn else ()) +
             (() if self.prefix_length else _OF_PREFIXES))
 
   @property
@@ -216,16 +223,17 @@ class Method(object):
   def family(self):
     """The Method without its sizes: what a curve over these is of."""
     return Method(self.tune, None, has_mlp=self.has_mlp,
-                  fresh_pooler=self.fresh_pooler)
+                  fresh_pooler=self.fresh_pooler, adapter_fn=self.adapter_fn)
 
   @property
   def of_family(self):
     """What its `tune` does not say of its family: ", MLP"."""
-    return (", MLP" * self.has_mlp + ", fresh pooler" * self.fresh_pooler)
+    return ((", " + self.adapter_fn if self.adapter_fn else "") +
+            ", MLP" * self.has_mlp + ", fresh pooler" * self.fresh_pooler)
 
   @property
   def _has_adapters(self):
-    return self.tune != "top_n" and self.choice is not None and (
+    return self.tune != "top_n" and bool(self.choice or self.adapter_fn) and (
         Tuning(self.tune).uses_adapters)
 
   @property

@@ -212,7 +212,7 @@ def result_of(run, run_dir, seconds):
       "metric": main_metric,
       "score": tasks.points_of(main_metric) * metrics["eval_" + main_metric],
       "metrics": metrics,
-      "trained": counts_of(run_dir),
+      "trained": counts_of(run_dir, run["adapter_fn"]),
       "seconds": round(seconds, 1),
   }
 
@@ -230,20 +230,24 @@ def read_metrics(path):
     raise errors.InputError("%s: cannot be read: %s" % (path, error))
 
 
-def counts_of(run_dir):
+def counts_of(run_dir, adapter_fn=None):
   """What a run trains, by parameters.count: a dict.
 
   Args:
     run_dir: str, with its run.json.
+    adapter_fn: the setting of that name.
 
   Returns: parameters: int, without the head, but with a new pooler; stored: int,
     those of them that a task keeps; head: int; of_encoder, of_whole: float,
     parameters as a fraction by either convention; whole: int, the model's
     without adapters, prefixes and head.
   """
-  _, model = specs.model_from_record(read_record(run_dir), run_dir)
+  _, model = specs.model_from_record(read_record(run_dir), run_dir,
+                                     adapter_fn=adapter_fn)
   tuning, config = model.tuning, model.bert_config
-  size = model.adapter_size if tuning.uses_adapters else None
+  size = None
+  if tuning.uses_adapters:
+    size = model.adapter_fn or model.adapter_size
   counts = parameters.count(config, [size] if size else [], model.num_labels,
                             model.adapter_layers, model.adapter_order)
   trained = counts.trained(tuning, size)

@@ -56,7 +56,7 @@ FURTHER_TOP_N = (1, 2, 3, 5, 7, 9, 11, 12)
 DEFAULT_CONFIGS = ["bert-base", "bert-large"]
 
 # scope: "embeddings", "pooler", "head", or the layer's, as "layer_0".
-# adapter_size: int for a variable of an adapter of that size, else None.
+# adapter_size: for a variable of an adapter its size, see `count`; else None.
 Variable = collections.namedtuple(
     "Variable", "name parameters scope collections adapter_size")
 
@@ -76,15 +76,16 @@ def count(config, adapter_sizes=(), num_labels=2, adapter_layers=None,
 
   Args:
     config: modeling.BertConfig.
-    adapter_sizes: ints >= 1, the sizes that can be asked for afterwards.
+    adapter_sizes: ints >= 1, the sizes that can be asked for afterwards; or
+      own_adapters.OwnAdapter, which stands for its size.
     num_labels: int, the head's.
     adapter_layers: the indices of the layers with adapters; None: all.
     adapter_order: see modeling.transformer_model.
 
   Returns: Counts. The same arguments build only once in a process.
   """
-  return _count(config.to_json_string(), tuple(sorted(set(adapter_sizes))),
-                num_labels,
+  return _count(config.to_json_string(),
+                tuple(sorted(set(adapter_sizes), key=str)), num_labels,
                 None if adapter_layers is None else tuple(adapter_layers),
                 adapter_order)
 
@@ -102,9 +103,12 @@ def _count(config_json, adapter_sizes, num_labels, adapter_layers,
     scopes.append(tf.get_variable_scope().name.split("/")[2])
     if adapter_layers is not None and layer not in adapter_layers:
       return tensor
-    for size in adapter_sizes:
-      with tf.variable_scope("size_%d" % size):
-        modeling.feedforward_adapter(tensor, hidden_size=size)
+    for place, size in enumerate(adapter_sizes):
+      with tf.variable_scope("size_%d" % place):
+        if isinstance(size, int):
+          modeling.feedforward_adapter(tensor, hidden_size=size)
+        else:
+          size(tensor)
     return tensor
 
   with tf.Graph().as_default() as graph:
@@ -118,10 +122,10 @@ def _count(config_json, adapter_sizes, num_labels, adapter_layers,
   layers = collections.OrderedDict()
   for layer, scope in enumerate(scopes[::calls]):
     layers.setdefault(scope, []).append(layer)
-  return Counts(_variables(graph), layers)
+  return Counts(_variables(graph, adapter_sizes), layers)
 
 
-def _variables(graph):
+def _variables(graph, adapter_sizes):
   """The graph's variables, as a list of Variable."""
   members = {
       collection: set(v.name for v in graph.get_collection(collection))
@@ -135,7 +139,7 @@ def _variables(graph):
         parameters=v.shape.num_elements(),
         scope=names.part_of(v.op.name),
         collections=[c for c in members if v.name in members[c]],
-        adapter_size=int(size.group(1)) if size else None))
+        adapter_size=adapter_sizes[int(size.group(1))] if size else None))
   return variables
 
 
@@ -235,7 +239,8 @@ def method_of(tune, choice=None):
 
   Args:
     tune: str, a method of Tuning.
-    choice: int; the adapter size, for top_n the number of layers, else None.
+    choice: int; the adapter size (or own_adapters.OwnAdapter), for top_n the
+      number of layers, else None.
   """
   if tune == "top_n":
     label = "top %d layer%s" % (choice, "s" if choice > 1 else "")
@@ -243,7 +248,7 @@ def method_of(tune, choice=None):
     label = {"full": "full fine-tuning", "layer_norm": "LayerNorm only",
              "head": "head only"}.get(tune, tune)
     if choice is not None:
-      label += ", %d" % choice
+      label += ", %s" % choice
   return Method(label, tune, [(choice, 1)])
 
 

@@ -224,7 +224,8 @@ def set_up(options):
   tokenizer = open_tokenizer(directory, config)
   weights = sequence_weights.open_weights(directory, config)
   tasks = generator_lib.read_tasks(options.task_checkpoints, config, weights,
-                                   options.precision, options.force_base)
+                                   options.precision, options.force_base,
+                                   options.adapter_fn)
   return generator_lib.Generator(tasks, weights, how), tokenizer
 
 

@@ -53,7 +53,8 @@ class Result(object):
   score: float
 
 
-def read_tasks(paths, config, base, precision, force_base=False):
+def read_tasks(paths, config, base, precision, force_base=False,
+               adapter_fn=None):
   """The Tasks at some paths; without paths the base alone.
 
   Args:
@@ -62,6 +63,7 @@ def read_tasks(paths, config, base, precision, force_base=False):
     base: mapping of name -> array, the base's weights.
     precision: a key of training.specs.PRECISIONS.
     force_base: bool, take checkpoints of another base with a warning.
+    adapter_fn: the flag, see own_adapters.load_recorded.
 
   Raises: InputError naming the checkpoint that cannot be used.
   """
@@ -74,7 +76,7 @@ def read_tasks(paths, config, base, precision, force_base=False):
     directory = os.path.dirname(prefix)
     record = run_record.read(directory) or {}
     spec = sequence_specs.from_record(record, "%s: its %s" % (
-        prefix, run_record.FILE), precision)
+        prefix, run_record.FILE), precision, adapter_fn)
     _check_base(prefix, record, spec.config, config, digest, force_base)
     weights = weights_lib.Weights([prefix])
     values = {name: weights.value(name) for name in weights.shapes

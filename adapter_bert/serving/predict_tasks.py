@@ -359,7 +359,8 @@ def set_up(options):
       options.init_checkpoint, needs_config=False)
   tasks = task_checkpoints.read_checkpoints(
       options.task_checkpoints, options.precision,
-      settings.layers_of(options.drop_adapters) if options.drop_adapters else ())
+      settings.layers_of(options.drop_adapters) if options.drop_adapters else (),
+      options.adapter_fn)
   first = tasks[0]
   if options.bert_config_file:
     task_checkpoints.check_config(options.bert_config_file, first)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.base import errors
 from adapter_bert.data import datasets
@@ -214,13 +214,13 @@ def test_bfloat16_is_close(files):
 def stored(prefix):
   """name -> shape, without slots and the step."""
   return {name: tuple(shape)
-          for name, shape in checkpoints.Weights([prefix]).shapes.items()
+          for name, shape in weights_lib.Weights([prefix]).shapes.items()
           if name != "global_step"}
 
 
 def test_memory_grows_by_what_was_trained(files):
   base = stored(files.path("bert/bert_model.ckpt"))
-  trained = {task: stored(checkpoints.find(task_of(files, task)))
+  trained = {task: stored(weights_lib.find(task_of(files, task)))
              for task in RUNS}
   count = lambda shapes: sum(int(np.prod(shape)) for shape in shapes)
   for tasks in (["MRPC"], ["CoLA"] + ["MRPC"] * 2 + ["MNLI", "STS-B"]):
@@ -417,6 +417,13 @@ def test_another_base_is_refused_unless_forced(files, copy):
   row, = predicted(files, ["a\tb"], force_base=True,
                    task_checkpoints=[task_of(files, "STS-B"), copy])
   assert list(row["tasks"]) == ["STS-B", "MRPC"]
+
+
+def test_code_that_a_record_names_is_not_run(files, copy):
+  change_record(copy, adapter_fn="os:system", adapter_size=None)
+  for changes in ({}, {"adapter_fn": "other:function"}):
+    line = refused(files, task_checkpoints=[copy], **changes)
+    assert "give --adapter_fn=os:system if you trust it" in line
 
 
 def test_another_label_set_and_a_record_without_labels(files, copy):

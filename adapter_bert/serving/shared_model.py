@@ -172,9 +172,10 @@ class _Source(object):
   def __init__(self, task, weights, variables, all_variables):
     self.model, self.variables = task.built_model, variables
     self._weights = weights
-    adapters = [name for name in all_variables if names.is_adapter(name)]
+    may_be_new = [name for name, variable in all_variables.items()
+                  if set(matching.MAY_BE_NEW) & set(variable.collections)]
     self._found = matching.match_shapes(
-        {name: v.shape for name, v in all_variables.items()}, adapters, weights,
+        {name: v.shape for name, v in all_variables.items()}, may_be_new, weights,
         task.model.bert_config, task.record.get("init_shared_from"))
     trained = stacks.trained_of(task.model, all_variables)
     _check_trained(task, weights,

@@ -52,13 +52,14 @@ class TaskCheckpoint(object):
         layer for layer in layers if layer not in self.dropped])
 
 
-def read_checkpoints(paths, precision, dropped=()):
+def read_checkpoints(paths, precision, dropped=(), adapter_fn=None):
   """The TaskCheckpoints at some paths, not loaded; they fit each other.
 
   Args:
     paths: list of str, what weights.find takes.
     precision: a key of specs.PRECISIONS.
     dropped: list of int, the layers whose adapters are left out.
+    adapter_fn: the flag, see own_adapters.load_recorded.
 
   Raises: InputError naming the checkpoint that cannot be used.
   """
@@ -69,7 +70,8 @@ def read_checkpoints(paths, precision, dropped=()):
                               "directories with a comma between them")
     prefix = weights_lib.find(path)
     record = run_record.read(os.path.dirname(prefix))
-    task, model = specs.model_from_record(record, prefix, precision)
+    task, model = specs.model_from_record(record, prefix, precision,
+                                          adapter_fn)
     _check_record(record, prefix)
     _check_dropped(dropped, model, prefix)
     # A prefix is stored without the MLP that it was trained with.

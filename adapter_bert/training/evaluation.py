@@ -16,9 +16,11 @@ from absl import logging
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from adapter_bert import names
 from adapter_bert.base import errors
 from adapter_bert.base import files
-from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import matching
+from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.data import scoring
 from adapter_bert.data import tasks
 from adapter_bert.distributed import devices as distribution
@@ -56,12 +58,12 @@ def predictor(model, records, weights, batch_size=32, group=None, seed=0,
   Args:
     model: specs.ModelSpec.
     records: the examples, of the kind that the model's datasets take.
-    weights: checkpoints.Weights with all of the model's variables. Adapters and
+    weights: weights_lib.Weights with all of the model's variables. Adapters and
       head may be missing; they are then new, and useless: it says so.
     batch_size: int; results do not depend on it.
     group: distribution.Group; None: one device.
     seed: int, for what is new.
-    init_shared_from: see checkpoints.match.
+    init_shared_from: see matching.match.
 
   Yields: function of feed_dict (dict of placeholder to value, or None) to
     Predictions of every example; to None in a process that is not the chief.
@@ -89,11 +91,11 @@ def predictor(model, records, weights, batch_size=32, group=None, seed=0,
         name: tf.concat(strategy.experimental_local_results(value), axis=0)
         for name, value in replicas.items()}
     variables = graphs.model_variables()
-    found = checkpoints.match(variables, weights, model.config,
+    found = matching.match(variables, weights, model.config,
                               init_shared_from)
-    _check_new(found.new, weights)
+    _check_new(found, weights, model)
     init = tf.variables_initializer(variables)
-    load = checkpoints.load_ops(variables, found, weights)
+    load = matching.load_ops(variables, found, weights)
     config = group.alone().configured(graphs.session_config())
     with tf.Session(config=config) as session:
       graphs.run_and_load(session, init, load, weights)
@@ -106,11 +108,11 @@ def predictor(model, records, weights, batch_size=32, group=None, seed=0,
       yield run
 
 
-def _check_head(names, weights):
+def _check_head(new, weights):
   """Raises InputError if one of the new variables is another task's head."""
   sizes = {v.op.name: (v.shape.as_list() or [1])[0]
            for v in graphs.model_variables()}
-  for name in names:
+  for name in new:
     if name in weights.shapes:
       raise errors.InputError(
           "%s: %s has shape %s: it is the head of another task, and this one "
@@ -118,13 +120,28 @@ def _check_head(names, weights):
                               sizes[name]))
 
 
-def _check_new(names, weights):
-  """Warns of variables that `weights` lacks, refuses another task's head."""
-  _check_head(names, weights)
-  if names:
+def _check_new(found, weights, model):
+  """Warns of variables that `weights` lacks.
+
+  Raises: InputError if they are of another task's head, or if the checkpoint on
+    top has other variables than the model trains.
+  """
+  _check_head(found.new, weights)
+  left = [name for name in found.leftover if names.is_model_variable(name) and
+          weights.is_on_top(name) and
+          (names.is_adapter(name) or weights.is_overlaid(name))]
+  trained = set(v.op.name for v in model.tuning.variables())
+  lacking = [name for name in found.new if name in trained]
+  if left or lacking and len(weights.prefixes) > 1:
+    raise errors.InputError("%s: %s; give the flags of its training" % (
+        weights, " and ".join(
+            ["has %s, which the model has not" % name for name in left[:1]] +
+            ["lacks %s, which the model has" % name for name in lacking[:1]])))
+  if found.new:
     logging.warning(
         "%s lacks %d variables (%s, ...): what is computed with them is "
-        "meaningless until they are trained", weights, len(names), names[0])
+        "meaningless until they are trained", weights, len(found.new),
+        found.new[0])
 
 
 def export(model, weights, prefix, init_shared_from=None):
@@ -132,16 +149,16 @@ def export(model, weights, prefix, init_shared_from=None):
 
   Args:
     model: specs.ModelSpec.
-    weights: checkpoints.Weights with all of its variables.
+    weights: weights_lib.Weights with all of its variables.
     prefix: str, the checkpoint to write.
-    init_shared_from: see checkpoints.match.
+    init_shared_from: see matching.match.
 
   Raises: InputError if some of them are not there.
   """
   model = model.stored_in(weights.shapes)
   with tf.Graph().as_default():
     model.build(False, model.empty_batch())
-    found = checkpoints.match(graphs.model_variables(), weights, model.config,
+    found = matching.match(graphs.model_variables(), weights, model.config,
                               init_shared_from)
     _check_head(found.new, weights)
   if found.new:
@@ -149,7 +166,7 @@ def export(model, weights, prefix, init_shared_from=None):
         "%s lacks %d of the model's variables (%s, ...), so it is no whole "
         "model to export; train it first" %
         (weights, len(found.new), found.new[0]))
-  checkpoints.export_full(prefix, found, weights)
+  matching.export_full(prefix, found, weights)
 
 
 def _all_batches(session, outputs, feed_dict):
@@ -189,7 +206,7 @@ class Evaluation(object):
   output_dir: str, where the files go.
   group: distribution.Group; of several processes only the chief writes.
   eval_batch_size, predict_batch_size: ints; results do not depend on them.
-  seed: int, for what is new. init_shared_from: see checkpoints.match.
+  seed: int, for what is new. init_shared_from: see matching.match.
   """
   task: tasks.Task
   model: specs.ClassifierSpec
@@ -212,7 +229,7 @@ class Evaluation(object):
 
     Args:
       split: tasks.Split.
-      weights: checkpoints.Weights.
+      weights: weights_lib.Weights.
 
     Returns: dict of metric name -> float; None in a process that is not the
       chief.
@@ -225,7 +242,7 @@ class Evaluation(object):
         scoring.compute_metrics(self.task, predictions.labels,
                                 predictions.outputs),
         eval_loss=loss, loss=loss,
-        global_step=checkpoints.step_of(weights.prefixes[-1]))
+        global_step=weights_lib.step_of(weights.prefixes[-1]))
     self._write_summary(split, results)
     return results
 

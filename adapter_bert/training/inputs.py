@@ -20,7 +20,9 @@ from adapter_bert.data import features
 from adapter_bert.data import task_specs
 from adapter_bert.data import tasks
 from adapter_bert.distributed import devices as distribution
+from adapter_bert.training import own_adapters
 from adapter_bert.training import specs
+from adapter_bert.tuning import Tuning
 import modeling
 import tokenization
 
@@ -73,6 +75,7 @@ def describe(config):
       bert_config=bert_config, num_labels=task.num_labels,
       is_regression=task.is_regression, adapter_size=config.adapter_size,
       adapter_init_scale=config.adapter_init_scale,
+      adapter_fn=own_adapter(config),
       adapter_layers=_layer_list(config.adapter_layers,
                                  bert_config.num_hidden_layers),
       adapter_order=config.adapter_order, adapter_act=config.adapter_act,
@@ -172,6 +175,29 @@ def _check_prefix(config, model):
          model.bert_config.max_position_embeddings))
 
 
+def own_adapter(config):
+  """The own_adapters.OwnAdapter that a config names, or None.
+
+  Raises: InputError if there is none of that name, or it means nothing here.
+  """
+  if config.adapter_fn is None:
+    return None
+  with errors.reported():
+    uses_adapters = Tuning(config.tune, config.top_n_layers).uses_adapters
+  if not uses_adapters:
+    raise errors.InputError(
+        "adapter_fn is given, but the tuning method is %s, which has no "
+        "adapters" % config.tune)
+  for name in ("adapter_size", "adapter_init_scale", "adapter_act"):
+    usual = settings.named(name).plain_default
+    value = getattr(config, name, usual)  # Not every program has all of them.
+    if value != usual:
+      raise errors.InputError(
+          "%s is %s, and says nothing of adapter_fn=%s; leave it out" %
+          (name, value, config.adapter_fn))
+  return own_adapters.load(config.adapter_fn)
+
+
 def check_actions(config, task):
   """Raises InputError if there is nothing to do, or it cannot be done."""
   if not (config.do_train or config.do_eval or config.do_predict or
@@ -242,9 +268,15 @@ def in_common(config, inputs):
   """What all processes of a run must agree in, a dict."""
   return dict(
       settings.agreed(config),
+      adapter_code=code_of(inputs.model),
       bert_config=inputs.record["bert_config"], task=inputs.record["task"],
       tokenizer=inputs.record["tokenizer"], code=digest_of_code(),
       tensorflow=tf.__version__)
+
+
+def code_of(model):
+  """str: a digest of the code of a model's own adapter, or ""."""
+  return model.adapter_fn.code() if model.adapter_fn else ""
 
 
 def digest_of_code():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.distributed import devices as distribution
 from adapter_bert.base import errors
 from adapter_bert.data import task_specs
@@ -63,11 +63,11 @@ def fixture_weights(tmp_path_factory):
   with tf.Graph().as_default():
     modeling.BertModel(spec_of().bert_config, False, tf.zeros([1, 2], tf.int32),
                        adapter_fn=None)
-    checkpoints.write(prefix, {
+    weights_lib.write(prefix, {
         v.op.name: (rng.normal(size=v.shape.as_list()) * 0.3 +
                     v.op.name.endswith("gamma")).astype(np.float32)
         for v in tf.trainable_variables()})
-  return checkpoints.Weights([prefix])
+  return weights_lib.Weights([prefix])
 
 
 def spec_of(dropout=0.0, **fields):
@@ -83,7 +83,7 @@ def train(model, records, weights, output_dir, group=None, **changes):
   """The values in the last checkpoint, by name."""
   training.train(model, dataclasses.replace(SPEC, **changes), records, weights,
                  str(output_dir), group)
-  held = checkpoints.Weights([checkpoints.newest(str(output_dir))])
+  held = weights_lib.Weights([weights_lib.newest_readable(str(output_dir))])
   return {name: held.value(name) for name in held.shapes}
 
 
@@ -125,7 +125,7 @@ def stop_early(records, weights, output_dir, **changes):
   training.train(spec_of(0.1), dataclasses.replace(
       SPEC, save_checkpoints_steps=2, **changes), records, weights, output_dir,
                  listeners=[StopEarly()])
-  assert checkpoints.step_of(checkpoints.newest(output_dir)) == 4
+  assert weights_lib.step_of(weights_lib.newest_readable(output_dir)) == 4
 
 
 @pytest.fixture(scope="module", name="stopped")
@@ -141,7 +141,7 @@ def test_a_run_in_two_parts_ends_the_same(records, weights, undisturbed,
   output_dir = tmp_path / "out"
   shutil.copytree(str(stopped), str(output_dir))
   # The copy goes on with its own files, not with the original's.
-  assert checkpoints.newest(str(output_dir)).startswith(str(output_dir))
+  assert weights_lib.newest_readable(str(output_dir)).startswith(str(output_dir))
   assert str(stopped) not in (output_dir / "checkpoint").read_text()
   assert_equal(train(spec_of(0.1), records, weights, output_dir), undisturbed)
 
@@ -164,7 +164,7 @@ def test_a_signal_stops_after_a_step_that_is_saved(
       "stopped by %s after step 3 of 6, which is saved; the same command goes "
       "on from there" % number.name)
   assert caught.value.code == 128 + number
-  assert checkpoints.step_of(checkpoints.newest(str(tmp_path))) == 3
+  assert weights_lib.step_of(weights_lib.newest_readable(str(tmp_path))) == 3
   assert_equal(train(spec_of(0.1), records, weights, tmp_path), undisturbed)
 
 
@@ -184,7 +184,7 @@ def test_resuming_from_the_one_before_a_damaged_checkpoint(
     records, weights, undisturbed, stopped, tmp_path, caplog):
   output_dir = tmp_path / "out"
   shutil.copytree(str(stopped), str(output_dir))
-  last = checkpoints.numbered(str(output_dir))[-1]
+  last = weights_lib.numbered(str(output_dir))[-1]
   os.truncate(last + ".data-00000-of-00001", 100)
   assert_equal(train(spec_of(0.1), records, weights, output_dir), undisturbed)
   assert "incomplete" in caplog.text and last in caplog.text
@@ -196,7 +196,7 @@ def test_checkpoints_of_earlier_starts_count(records, weights, stopped,
   shutil.copytree(str(stopped), str(output_dir))
   train(spec_of(0.1), records, weights, output_dir, keep_checkpoint_max=2,
         save_checkpoints_steps=2)
-  kept = [os.path.basename(p) for p in checkpoints.numbered(str(output_dir))]
+  kept = [os.path.basename(p) for p in weights_lib.numbered(str(output_dir))]
   assert len(kept) == 2 and kept[-1] == "model.ckpt-6"
 
 
@@ -266,15 +266,15 @@ def test_mirrored_replicas_train_as_one_device(records, weights, tmp_path,
   one = train(spec_of(), records, weights, tmp_path / "one")
   several = train(spec_of(), records, weights, tmp_path / "several", group)
   predicted = evaluation.predict(
-      spec_of(), records, checkpoints.Weights(
-          weights.prefixes + [checkpoints.newest(str(tmp_path / "several"))]),
+      spec_of(), records, weights_lib.Weights(
+          weights.prefixes + [weights_lib.newest_readable(str(tmp_path / "several"))]),
       batch_size=5, group=group)
   assert_equal(several, one, atol=1e-4)
   losses = scalars(tmp_path / "one", "loss")
   for step, loss in scalars(tmp_path / "several", "loss").items():
     assert loss == pytest.approx(losses[step], abs=1e-5)
-  alone = evaluation.predict(spec_of(), records, checkpoints.Weights(
-      weights.prefixes + [checkpoints.newest(str(tmp_path / "one"))]))
+  alone = evaluation.predict(spec_of(), records, weights_lib.Weights(
+      weights.prefixes + [weights_lib.newest_readable(str(tmp_path / "one"))]))
   np.testing.assert_allclose(predicted.outputs, alone.outputs, atol=1e-4)
   np.testing.assert_array_equal(predicted.labels, alone.labels)
 
@@ -325,14 +325,14 @@ def test_a_loss_that_is_not_finite_is_not_saved(records, tmp_path):
   with tf.Graph().as_default():
     modeling.BertModel(spec_of().bert_config, False, tf.zeros([1, 2], tf.int32),
                        adapter_fn=None)
-    checkpoints.write(base, {
+    weights_lib.write(base, {
         v.op.name: np.full(v.shape.as_list(), np.nan, np.float32)
         for v in tf.trainable_variables()})
   with pytest.raises(errors.InputError,
                      match="not finite at step 0; .*learning_rate"):
-    train(spec_of(), records, checkpoints.Weights([base]), tmp_path / "out",
+    train(spec_of(), records, weights_lib.Weights([base]), tmp_path / "out",
           save_checkpoints_steps=1)
-  assert checkpoints.newest(str(tmp_path / "out")) is None
+  assert weights_lib.newest_readable(str(tmp_path / "out")) is None
 
 
 def test_a_gradient_that_is_not_finite_is_not_saved(records, weights, tmp_path):
@@ -344,7 +344,7 @@ def test_a_gradient_that_is_not_finite_is_not_saved(records, weights, tmp_path):
   with pytest.raises(errors.InputError, match="not finite at step 0"):
     train(spec_of(adapter_fn=adapter), records, weights, tmp_path / "out",
           save_checkpoints_steps=1)
-  assert checkpoints.newest(str(tmp_path / "out")) is None
+  assert weights_lib.newest_readable(str(tmp_path / "out")) is None
 
 
 def test_what_is_bfloat16():
@@ -413,7 +413,7 @@ def test_what_is_stored_of_a_prefix_is_logged(caplog, hidden_size, trained,
 
 def test_a_checkpoint_without_slots_cannot_be_resumed(records, weights,
                                                       tmp_path):
-  checkpoints.write(str(tmp_path / "model.ckpt-2"),
+  weights_lib.write(str(tmp_path / "model.ckpt-2"),
                     {"global_step": np.int64(2)})
   with pytest.raises(errors.InputError, match="lacks .*--init_checkpoint"):
     train(spec_of(), records, weights, tmp_path)

@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
-from adapter_bert.checkpoints import checkpoints
+from adapter_bert.checkpoints import matching
+from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.training import graphs
 import modeling
 
@@ -67,7 +68,7 @@ def keys_and_values(config, ids, weights):
   Args:
     config: modeling.BertConfig.
     ids: int [P].
-    weights: checkpoints.Weights of the BERT.
+    weights: weights_lib.Weights of the BERT.
 
   Returns: float32 [P, layers * 2 * N * H], the order of prefix_encoder's table.
   """
@@ -84,9 +85,9 @@ def keys_and_values(config, ids, weights):
         columns += [modeling.dense(layer_input[0], config.hidden_size, name=name)
                     for name in ("key", "value")]  # each [P, N * H]
     variables = graphs.model_variables()
-    found = checkpoints.match(variables, weights, config)
+    found = matching.match(variables, weights, config)
     with tf.Session() as session:
       graphs.run_and_load(session, tf.variables_initializer(variables),
-                          checkpoints.load_ops(variables, found, weights),
+                          matching.load_ops(variables, found, weights),
                           weights)
       return session.run(tf.concat(columns, axis=1))

@@ -184,6 +184,7 @@ def _model(config, model_config):
         config=model_config, tune=config.tune,
         adapter_size=config.adapter_size,
         adapter_init_scale=config.adapter_init_scale,
+        adapter_fn=inputs_lib.own_adapter(config),
         adapter_layers=config.adapter_layers and settings.layers_of(
             config.adapter_layers),
         cross_adapters=config.cross_adapters,
@@ -297,6 +298,7 @@ def _record(config, task, model, encoder):
 def in_common(config, inputs):
   """What all processes of a run must agree in, a dict."""
   return dict(settings.agreed(config, _PROGRAM),
+              adapter_code=inputs_lib.code_of(inputs.model),
               config=inputs.record["config"], task=inputs.record["task"],
               tokenizers=inputs.record["tokenizers"],
               code=inputs_lib.digest_of_code(), tensorflow=tf.__version__)

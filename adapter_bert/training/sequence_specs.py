@@ -16,13 +16,15 @@ from adapter_bert.checkpoints import prefixes
 from adapter_bert.data import datasets
 from adapter_bert.models import encoder_decoder
 from adapter_bert.models import families
+from adapter_bert.training import own_adapters
 from adapter_bert.training import specs
 from adapter_bert.training import teacher_forcing
 from adapter_bert.tuning import Tuning
 import modeling
 
 # The fields that a record has, beside the config.
-_RECORDED = ("tune", "adapter_size", "adapter_layers", "cross_adapters",
+_RECORDED = ("tune", "adapter_size", "adapter_fn", "adapter_layers",
+             "cross_adapters",
              "prefix_length", "prefix_hidden_size", "prefix_positions",
              "prefix_in")
 
@@ -34,6 +36,7 @@ class SequenceSpec(specs.ModelSpec):
   config: a config of one of models/families.py.
   tune: see tuning.Tuning; "full" is the model without adapters and prefixes.
   adapter_size, adapter_init_scale: see modeling.feedforward_adapter.
+  adapter_fn: own_adapters.OwnAdapter in the place of that, or None.
   adapter_layers: indices of the layers with adapters; None: all. GPT-2 only.
   cross_adapters: bool, see models/encoder_decoder.py.
   prefix_length: int, P. prefix_hidden_size: int, of the prefix's MLP; None: it
@@ -51,6 +54,7 @@ class SequenceSpec(specs.ModelSpec):
   tune: str = "full"
   adapter_size: int = 64
   adapter_init_scale: float = 1e-3
+  adapter_fn: Optional[Any] = None
   adapter_layers: Optional[Sequence[int]] = None
   cross_adapters: bool = False
   prefix_length: int = 20
@@ -113,7 +117,7 @@ class SequenceSpec(specs.ModelSpec):
   def _adapter_fn(self, ops):
     if not self.tuning.uses_adapters:
       return None
-    return functools.partial(
+    return self.adapter_fn or functools.partial(
         modeling.feedforward_adapter, hidden_size=self.adapter_size,
         init_scale=self.adapter_init_scale, ops=ops)
 
@@ -198,19 +202,22 @@ class SequenceSpec(specs.ModelSpec):
         ("prefix_", self.tuning.uses_prefixes)) if not is_used]
     values = {name: None if name.startswith(tuple(unused)) else
                     getattr(self, name) for name in _RECORDED}
+    if values["adapter_fn"]:
+      values.update(adapter_fn=self.adapter_fn.name, adapter_size=None)
     if values["prefix_in"]:
       values["prefix_in"] = list(values["prefix_in"])
     return dict(values, config=dict(self.config.to_dict(),
                                     model_type=self.config.MODEL_TYPE))
 
 
-def from_record(record, where, precision="float32"):
+def from_record(record, where, precision="float32", adapter_fn=None):
   """The SequenceSpec of a run, or of its task checkpoint.
 
   Args:
     record: dict, with what `describe` gave in it.
     where: str, the file, for messages.
     precision: a key of specs.PRECISIONS.
+    adapter_fn: the flag, see own_adapters.load_recorded.
 
   Raises: InputError, one line.
   """
@@ -218,10 +225,13 @@ def from_record(record, where, precision="float32"):
     if name not in record:
       raise errors.InputError(
           "%s has no %r; it is not of a run on a sequence model" % (where, name))
+  values = {name: record[name] for name in _RECORDED
+            if record.get(name) is not None}
+  own = own_adapters.load_recorded(values.pop("adapter_fn", None), adapter_fn,
+                                   where)
   with errors.reported():
     spec = SequenceSpec(
         config=families.config_from_dict(record["config"], where),
-        precision=precision, **{name: record[name] for name in _RECORDED
-                                if record.get(name) is not None})
+        precision=precision, adapter_fn=own, **values)
     spec.tuning  # pylint: disable=pointless-statement
   return spec

@@ -25,6 +25,7 @@ from adapter_bert.checkpoints import prefixes
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.data import datasets
 from adapter_bert.data import task_specs
+from adapter_bert.training import own_adapters
 from adapter_bert.training import prefix_start
 from adapter_bert.tuning import Tuning
 import modeling
@@ -147,7 +148,8 @@ class ClassifierSpec(ModelSpec):
   adapter_layers: indices of the layers with adapters; None: all.
   adapter_order: "houlsby" or "pfeiffer", see modeling.transformer_model.
   adapter_act: the bottleneck's activation, a key of modeling.ACTIVATIONS.
-  adapter_fn: an adapter of one's own, in the place of the bottleneck.
+  adapter_fn: an adapter of one's own, in the place of the bottleneck; what
+    run.json records is its `name`, see own_adapters.OwnAdapter.
   tune, top_n_layers: what is trained, see Tuning.
   precision: "float32" or "bfloat16", see Tuning.variable_getter.
   head_dropout_prob: float, dropout before the head while training.
@@ -351,8 +353,9 @@ def describe_model(model):
   return {
       "bert_config": dict(defaults, **config.to_dict()),
       "num_labels": model.num_labels,
-      "adapter_size": (model.adapter_size if model.tuning.uses_adapters
-                       else None),
+      "adapter_size": (model.adapter_size if model.tuning.uses_adapters and
+                       not model.adapter_fn else None),
+      "adapter_fn": model.adapter_fn and model.adapter_fn.name,
       "adapter_layers": model.adapter_layers,
       "tune": model.tune,
       "top_n_layers": model.top_n_layers,
@@ -365,13 +368,14 @@ def describe_model(model):
   }
 
 
-def model_from_record(record, where, precision=None):
+def model_from_record(record, where, precision=None, adapter_fn=None):
   """The task and the model of a run, or of its task checkpoint.
 
   Args:
     record: what run_record.read gave.
     where: str, the checkpoint, for messages.
     precision: one of PRECISIONS; None: the one that it was trained in.
+    adapter_fn: the flag, see own_adapters.load_recorded.
 
   Returns: (tasks.Task, ClassifierSpec).
 
@@ -389,6 +393,8 @@ def model_from_record(record, where, precision=None):
         bert_config=bert_config_lib.from_values(record["bert_config"], where),
         num_labels=task.num_labels, is_regression=task.is_regression,
         adapter_size=record["adapter_size"],
+        adapter_fn=own_adapters.load_recorded(record.get("adapter_fn"),
+                                              adapter_fn, where),
         adapter_layers=record["adapter_layers"], tune=record["tune"],
         top_n_layers=record["top_n_layers"],
         fresh_pooler=record.get("fresh_pooler", False),
@@ -414,7 +420,7 @@ def model_from_record(record, where, precision=None):
 def _check_values(model, uses_adapters, where):
   """Raises InputError for values of a run.json that cannot be built."""
   size, layers = model.adapter_size, model.bert_config.num_hidden_layers
-  if uses_adapters and not (isinstance(size, int) and 1 <= size <= 10**6):
+  if uses_adapters and not model.adapter_fn and not (isinstance(size, int) and 1 <= size <= 10**6):
     raise errors.InputError("%s: adapter_size is %r, and must be at least 1" %
                             (where, size))
   if not all(0 <= layer < layers for layer in model.adapter_layers or ()):
