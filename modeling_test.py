@@ -811,7 +811,7 @@ def test_create_attention_mask_from_input_mask():
                                                        to_mask)))
 
 
-# ------------------------------------- attention with prefix, causal, cross, cache
+# ---------------------------------- attention with prefix, causal, cross, cache
 
 ARITHMETIC = pytest.mark.parametrize(
     "make_ops", [modeling.PlainOps, lambda: CompiledOps(5, tf.constant(3))],
@@ -1130,7 +1130,7 @@ def test_rms_norm():
           rtol=1e-6)
 
 
-# ------------------------------------------------------------------- prefix tuning
+# ---------------------------------------------------------------- prefix tuning
 
 
 @functools.lru_cache(maxsize=None)
@@ -1347,7 +1347,7 @@ def test_prefix_refuses(arguments, message):
   assert "\n" not in str(caught.value)
 
 
-# --------------------------------------------------------------- without padding
+# -------------------------------------------------------------- without padding
 
 
 def _mask(*lengths):

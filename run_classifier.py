@@ -9,7 +9,7 @@
 
 Run again with the same output_dir, it goes on from the newest checkpoint.
 Results are in output_dir: eval_results.txt, test_results.tsv, the GLUE
-submission file, checkpoints and TensorBoard events. docs/outputs.md lists them all.
+submission file, checkpoints and TensorBoard events. docs/outputs.md lists them.
 """
 
 import os

@@ -21,7 +21,8 @@ fi
 # Installed again when setup.py has changed.
 if [ ! "$venv/installed.test" -nt setup.py ]; then
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --editable ".[hf,metrics,plot,test,text]" ${TENSORFLOW:+"tensorflow==$TENSORFLOW"}
+    --editable ".[hf,metrics,plot,test,text]" \
+    ${TENSORFLOW:+"tensorflow==$TENSORFLOW"}
   touch "$venv/installed.test"
 fi
 

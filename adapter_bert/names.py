@@ -5,8 +5,9 @@ Every model here names its variables alike: what a layer has lies in a scope
 those of encoder and decoder), or in `layer_shared` where the layers share their
 weights. In it, the scopes `adapters` hold the adapters. The keys and values of
 prefix tuning are in one scope `prefix` for each kind of attention of the model
-("bert/prefix/embeddings"; BART and T5 have three). This is the one place that knows; who wants to know
-what a *method* trains asks tuning.py, which goes by the graph's collections.
+("bert/prefix/embeddings"; BART and T5 have three). This is the one place that
+knows; who wants to know what a *method* trains asks tuning.py, which goes by
+the graph's collections.
 """
 
 import collections

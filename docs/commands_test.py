@@ -1,4 +1,4 @@
-"""Every command in README.md and docs/ can be typed: its program knows its flags."""
+"""Every command in README.md and docs/ can be typed: its flags are known."""
 
 import glob
 import importlib
@@ -20,7 +20,7 @@ CONSOLE = dict(line.split(" = ") for line in setup.CONSOLE_SCRIPTS)
 
 
 def commands_of(page):
-  """The commands in a page's sh blocks: lists of words, variables as they are."""
+  """The commands of a page's sh blocks: lists of words, variables as they are."""
   with open(page, encoding="utf-8") as reader:
     blocks = re.findall(r"^```sh\n(.*?)^```", reader.read(), re.M | re.S)
   lines = "\n".join(blocks).replace("\\\n", " ").splitlines()

@@ -41,8 +41,8 @@ def match(variables, weights, config, init_shared_from=None):
 
   What is in one of the collections MAY_BE_NEW may be missing from the
   checkpoint, and a head of another size counts as another task's; any other
-  variable must be there with its shape. The checkpoint may have more, but no layer that the model does not
-  use.
+  variable must be there with its shape. The checkpoint may have more, but no
+  layer that the model does not use.
 
   Args:
     variables: the model's variables (no slots, no step).

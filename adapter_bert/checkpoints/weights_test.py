@@ -82,7 +82,8 @@ def test_newest_passes_over_what_is_incomplete(tmp_path, caplog, damage, named):
   if named:
     (tmp_path / "checkpoint").write_text(
         'model_checkpoint_path: "model.ckpt-4"\n')
-  assert weights_lib.newest_readable(str(tmp_path)) == str(tmp_path / "model.ckpt-3")
+  assert weights_lib.newest_readable(str(tmp_path)) == str(
+      tmp_path / "model.ckpt-3")
   assert "incomplete" in caplog.text and "model.ckpt-4" in caplog.text
   with pytest.raises(errors.InputError, match="model.ckpt-4.*complete"):
     weights_lib.Weights([str(tmp_path / "model.ckpt-4")]).check()
@@ -94,7 +95,8 @@ def test_the_checkpoint_file_decides_which_is_the_newest(tmp_path):
                       {"global_step": np.int64(step)})
   (tmp_path / "checkpoint").write_text(
       'model_checkpoint_path: "model.ckpt-4"\n')
-  assert weights_lib.newest_readable(str(tmp_path)) == str(tmp_path / "model.ckpt-4")
+  assert weights_lib.newest_readable(str(tmp_path)) == str(
+      tmp_path / "model.ckpt-4")
   (tmp_path / "copy").mkdir()
   (tmp_path / "copy" / "checkpoint").write_text(
       'model_checkpoint_path: "%s/model.ckpt-4"\n' % tmp_path)

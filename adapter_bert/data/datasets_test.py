@@ -1,4 +1,4 @@
-"""Tests of features, tfrecords, workers, datasets: what they promise, on sets small enough to count."""
+"""What features, tfrecords, workers and datasets promise, on countable sets."""
 
 import collections
 import contextlib
@@ -517,7 +517,8 @@ def test_bad_input(tmp_path):
 
 def test_output_that_cannot_be_written(tmp_path, monkeypatch):
   (tmp_path / "out").write_text("a file, not a directory")
-  with pytest.raises(errors.InputError, match="cannot make the directory.*Not a directory"):
+  with pytest.raises(errors.InputError,
+                     match="cannot make the directory.*Not a directory"):
     _prepared(tmp_path)
   os.remove(str(tmp_path / "out"))
   monkeypatch.setattr(tfrecords, "_shard_path", lambda directory, shard:

@@ -324,8 +324,8 @@ def _header_problem(task, split, path, names, is_table):
   """The line that says how a GLUE task's header is not what it must be."""
   file = "%s's %s file" % (task.display_name, split.name)
   wanted = _known_names(task, split)
-  advice = "give the file as GLUE has it or as the Hugging Face hub has it (%s)" % (
-      ", ".join(wanted[-1].used))
+  advice = ("give the file as GLUE has it or as the Hugging Face hub has it (%s)"
+            % ", ".join(wanted[-1].used))
   shown = errors.shown(", ".join(names))
   if not is_table:
     return "%s:1: has %s, and %s needs %s; %s" % (

@@ -32,8 +32,9 @@ train, dev, test
          (train, dev: rows with too few columns are left out and counted,
          else they are an error), "submission" (test: the name of the
          submission file, <name>.tsv if left out; it ends in .tsv). dev and
-         test may be lists of objects, which "suffix" then tells apart. A split without a file is
-         left out. Test files have no label column, or it is not read.
+         test may be lists of objects, which "suffix" then tells apart. A split
+         without a file is left out. Test files have no label column, or it is
+         not read.
 
 reading.py says what the files look like.
 """

@@ -48,8 +48,8 @@ def test_task_spec_in_the_docstring_is_the_one_tested_here(tmp_path):
   task = _load(tmp_path, example)
   (tmp_path / "train.tsv").write_text(
       "text\tlabel\nCrisp.\tgood\nFlat.\tbad\n")
-  assert [tasks.label_id(task, example.label)
-          for example in reading.read_examples(task, task.train, str(tmp_path))] == [1, 0]
+  examples = reading.read_examples(task, task.train, str(tmp_path))
+  assert [tasks.label_id(task, each.label) for each in examples] == [1, 0]
 
 
 def test_task_spec_of_a_regression(tmp_path):
@@ -135,7 +135,8 @@ def _changed(path, *value):
      "counts its columns"),
     (dict(_changed("columns", {"text_a": "x", "label": "y"}), header=False),
      'names its columns and has "header": false'),
-    (_changed("labels", ["bad", "\x1b[2Jgood"]), "two or more different strings without tabs"),
+    (_changed("labels", ["bad", "\x1b[2Jgood"]),
+     "two or more different strings without tabs"),
     (_changed("train", "a\x1b[2J.tsv"), "has \"train\": 'a\\x1b[2J.tsv'; it must"),
     (_changed("a\x07", 1), 'unknown key "a\\u0007"'),
     ({"name": "a", "score_range": [5, 0], "metrics": ["pearson"]},
@@ -161,7 +162,8 @@ def test_task_spec_that_is_not_json(tmp_path):
 
 
 def test_task_spec_that_cannot_be_read(tmp_path):
-  with pytest.raises(errors.InputError, match="nope.json: cannot be read: No such file"):
+  with pytest.raises(errors.InputError,
+                     match="nope.json: cannot be read: No such file"):
     task_specs.load_task_spec(str(tmp_path / "nope.json"))
   (tmp_path / "spec.json").write_bytes(b'{"name": "\xff"}')
   with pytest.raises(errors.InputError, match="byte 0xff at 10 is not UTF-8"):
