@@ -7,6 +7,7 @@ measures something else does not carry it.
 
 import json
 import os
+import re
 
 import numpy as np
 
@@ -91,3 +92,57 @@ def make(lengths, number, padded_length, vocab_size, num_labels=2):
       "example_weights": np.ones(len(lengths), np.float32),
       "example_index": np.arange(len(lengths)),
   }
+
+
+class PairLengths(object):
+  """How long sources and targets are.
+
+  Args:
+    data: str, "512/64", or with ranges, "256-512/16-64": all lengths in one are
+      as likely. A source of 0 tokens is none: plain text.
+
+  Raises: ValueError for what is not so written.
+  """
+
+  def __init__(self, data):
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)/(?:(\d+)-)?(\d+)", data)
+    if not match:
+      raise ValueError("unknown lengths %r; give a source's and a target's, as "
+                       "in 512/64 or 256-512/16-64" % data)
+    low, high, *target = [part and int(part) for part in match.groups()]
+    self.source = (high if low is None else low, high)
+    self.target = (target[1] if target[0] is None else target[0], target[1])
+    if self.target[0] < 1 or any(low > high
+                                 for low, high in (self.source, self.target)):
+      raise ValueError("unknown lengths %r; a range goes up, and a target has a "
+                       "token" % data)
+
+  def draw(self, size, number):
+    """(int [size], int [size]): other ones for each number."""
+    rng = np.random.RandomState(number)
+    return tuple(rng.randint(low, high + 1, size)
+                 for low, high in (self.source, self.target))
+
+
+def make_pairs(lengths, number, padded_length, vocab_size):
+  """A batch of sources and targets of random tokens, padded on the right.
+
+  Args:
+    lengths: (int [b], int [b]).
+    number: int, of the batch.
+    padded_length: function of the longest of a side.
+    vocab_size: int.
+
+  Returns: dict with the keys of datasets.py's sequence batches.
+  """
+  rng = np.random.RandomState(number)
+  batch = {"example_weights": np.ones(len(lengths[0]), np.float32),
+           "example_index": np.arange(len(lengths[0]))}
+  for side, of_side in zip(("source", "target"), lengths):
+    longest = int(of_side.max())
+    shape = [len(of_side), padded_length(longest) if longest else 0]
+    mask = np.arange(shape[1]) < of_side[:, np.newaxis]
+    batch[side + "_ids"] = (rng.randint(1, vocab_size, shape) *
+                            mask).astype(np.int32)
+    batch[side + "_mask"] = mask.astype(np.int32)
+  return batch

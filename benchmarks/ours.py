@@ -5,19 +5,25 @@ import collections
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.data import datasets
-import modeling
+from adapter_bert.models import families
 from adapter_bert.training import graphs
 from adapter_bert.training import loop as training
+from adapter_bert.training import sequence_specs
 from adapter_bert.training import specs
+import modeling
+
+PREFIX_LENGTH = 20
+PREFIX_HIDDEN_SIZE = 512
 
 
 class Subject(object):
   """A model of random weights, and its training step.
 
   Args:
-    config: dict, as a bert_config.json.
+    config: dict, as a bert_config.json, or a config.json with a model_type.
     adapters: str, the layers with adapters: "all", "upper" for the upper half
-      of the layers, or "none" to train the whole model without adapters.
+      of the layers, or "none" to train the whole model without adapters;
+      "prefix" or "prefix-mlp" for prefixes in their place.
     precision: str, see specs.PRECISIONS.
     batch_size: int.
   """
@@ -28,7 +34,7 @@ class Subject(object):
     self._batches = collections.deque()
     with tf.Graph().as_default():
       dataset = tf.data.Dataset.from_generator(
-          self._next, *_signature(batch_size))
+          self._next, *_signature(batch_size, "model_type" in config))
       options = tf.data.Options()
       # Or it asks for the batch after the last.
       options.experimental_optimization.inject_prefetch = False
@@ -63,35 +69,49 @@ class Subject(object):
     self._session.run(
         self._graph.train_op, run_metadata=metadata,
         options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE))
-    found = {}
-    for device in metadata.step_stats.dev_stats:
-      for node in device.node_stats:
-        kind = _op_type(node)
-        seconds, count = found.get(kind, (0.0, 0))
-        found[kind] = (seconds + node.op_end_rel_micros / 1e6, count + 1)
-    return found
+    return time_by_type(metadata)
+
+
+def time_by_type(metadata):
+  """{type of op: (seconds, number of them)} of a traced run."""
+  found = {}
+  for device in metadata.step_stats.dev_stats:
+    for node in device.node_stats:
+      kind = _op_type(node)
+      seconds, count = found.get(kind, (0.0, 0))
+      found[kind] = (seconds + node.op_end_rel_micros / 1e6, count + 1)
+  return found
 
 
 def _model(config, adapters, precision):
-  """The specs.ClassifierSpec of a Subject's arguments."""
-  config = modeling.BertConfig.from_dict(config)
-  model = specs.ClassifierSpec(bert_config=config, num_labels=2,
-                               precision=precision)
+  """The specs.ModelSpec of a Subject's arguments."""
+  options = dict(precision=precision, tune="adapters")
   if adapters == "none":
-    model.tune = "full"
-  elif adapters == "upper":
+    options.update(tune="full")
+  elif adapters.startswith("prefix"):
+    options.update(tune="prefix", prefix_length=PREFIX_LENGTH)
+    if adapters == "prefix-mlp":
+      options.update(prefix_hidden_size=PREFIX_HIDDEN_SIZE)
+  if "model_type" in config:
+    return sequence_specs.SequenceSpec(
+        families.config_from_dict(config, "benchmark"), **options)
+  config = modeling.BertConfig.from_dict(config)
+  if adapters == "upper":
     # No LayerNorm: with those of the lower layers, gradients go down to them.
-    model.tune = "adapters+head"
     layers = config.num_hidden_layers
-    model.adapter_layers = list(range(layers // 2, layers))
-  return model
+    options.update(tune="adapters+head",
+                   adapter_layers=list(range(layers // 2, layers)))
+  return specs.ClassifierSpec(config, num_labels=2, **options)
 
 
-def _signature(batch_size):
+def _signature(batch_size, is_sequence):
   """(types, shapes) of the batches that datasets.py makes."""
-  tokens = ["input_ids", "input_mask", "segment_ids"]
-  types = dict({name: tf.int32 for name in tokens}, label_ids=tf.int32,
-               example_weights=tf.float32, example_index=tf.int64)
+  tokens = (["source_ids", "source_mask", "target_ids", "target_mask"]
+            if is_sequence else ["input_ids", "input_mask", "segment_ids"])
+  types = dict({name: tf.int32 for name in tokens}, example_index=tf.int64,
+               example_weights=tf.float32)
+  if not is_sequence:
+    types["label_ids"] = tf.int32
   return types, {name: [batch_size, None] if name in tokens else [batch_size]
                  for name in types}
 

@@ -14,6 +14,10 @@ machine does falls on all of them.
                           also how speed scales
     --subjects=ours-bf16 --data=128 --profile
                           where a step's time goes, by type of op
+    --subjects=ours-bf16,ours-bf16@before --before=DIR
+                          the code in another checkout beside this one's
+    --model=bart-base --data=512/64 --batch_sizes=4
+                          a sequence model; lengths of source and target
 
 The columns: examples/s, the median of the rounds and their range; ratio, how
 many times faster the first row is (the median over the rounds); the same two in
@@ -22,24 +26,20 @@ of memory; and how long the first step of every length took together, which is
 where kernels are compiled.
 """
 
-import contextlib
 import json
 import math
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 
 from absl import flags
 
 from adapter_bert.base import errors
 from benchmarks import batches
+from benchmarks import models
+from benchmarks import processes as processes_lib
 
 FLAGS = flags.FLAGS
-
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # Name -> the module of benchmarks/ and the first arguments of its Subject:
 # which adapters, which precision; for the peer, what batches are padded to.
@@ -56,78 +56,43 @@ SUBJECTS = {
     "peer-bf16-pad128": ("adapters_library", "all", "bfloat16", 128),
     "peer-fp32-pad128": ("adapters_library", "all", "float32", 128),
     "peer-full-bf16": ("adapters_library", "none", "bfloat16"),
+    "ours-prefix-bf16": ("ours", "prefix", "bfloat16"),
+    "ours-prefix-mlp-bf16": ("ours", "prefix-mlp", "bfloat16"),
+    "peer-prefix-bf16": ("adapters_library", "prefix", "bfloat16"),
+    "peer-prefix-mlp-bf16": ("adapters_library", "prefix-mlp", "bfloat16"),
 }
+# Behind a subject's name: that of the code in the checkout --before.
+_BEFORE = "@before"
 # Like --bucket_window=20 of run_classifier.py.
 _BUCKET_WINDOW = {"ours-bf16-sorted": 20}
-_LEFT_OUT = ("ours-upper-fp32", "ours-full-fp32", "peer-full-bf16")
-
-BERT_BASE = {
-    "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12,
-    "num_attention_heads": 12, "intermediate_size": 3072, "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
-    "max_position_embeddings": 512, "type_vocab_size": 2,
-    "initializer_range": 0.02,
-}
+_LEFT_OUT = ("ours-upper-fp32", "ours-full-fp32", "peer-full-bf16",
+             "ours-prefix-bf16", "ours-prefix-mlp-bf16", "peer-prefix-bf16",
+             "peer-prefix-mlp-bf16")
 
 
-class Process(object):
-  """A subject in a process of its own.
+def start(name, config, batch_size, before=None, peer_python=None, cores=None):
+  """The processes.Process of a subject.
 
   Args:
-    name: str, a key of SUBJECTS.
-    config: dict, as a bert_config.json.
+    name: str, a key of SUBJECTS, or one with _BEFORE behind it.
+    config: dict, as a bert_config.json, or a config.json with a model_type.
     batch_size: int.
-
-  Attributes:
-    start_seconds: float, from nothing to before the first step.
-    lacking: str or None, why it cannot be measured.
+    before: str, the checkout of the subjects with _BEFORE.
+    peer_python: str, the Python that the peers are installed in; None: this.
+    cores: see processes.Process.
   """
+  module, adapters, precision, *pad_to = SUBJECTS[_without_before(name)]
+  setup = {"module": module, "vocab_size": config["vocab_size"],
+           "arguments": [config, adapters, precision, batch_size] + pad_to}
+  return processes_lib.Process(
+      name, setup,
+      root=before if name.endswith(_BEFORE) else processes_lib.ROOT,
+      python=sys.executable if module == "ours" or not peer_python else
+      peer_python, cores=cores)
 
-  def __init__(self, name, config, batch_size):
-    self.name = name
-    module, adapters, precision, *pad_to = SUBJECTS[name]
-    self.pad_to = pad_to[0] if pad_to else 0
-    self.bucket_window = _BUCKET_WINDOW.get(name, 0)
-    self.lacking = None
-    began = time.monotonic()
-    self._log = tempfile.TemporaryFile("w+")
-    self._process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.serve"], cwd=_ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
-    try:
-      self.ask({"module": module, "vocab_size": config["vocab_size"],
-                "arguments": [config, adapters, precision,
-                              batch_size] + pad_to})
-    except errors.InputError as error:
-      # Ours must start; the peer is an extra.
-      if module == "ours":
-        raise
-      self.lacking = str(error)
-    self.start_seconds = time.monotonic() - began
 
-  def ask(self, request):
-    """Sends a request of serve.py and returns the reply.
-
-    Raises: InputError if the process has died.
-    """
-    try:
-      self._process.stdin.write(json.dumps(request) + "\n")
-      self._process.stdin.flush()
-      line = self._process.stdout.readline()
-    except BrokenPipeError:
-      line = ""
-    if line:
-      return json.loads(line)
-    status = self._process.wait()
-    self._log.seek(0)
-    last = self._log.read().strip().rpartition("\n")[2]
-    raise errors.InputError("it ended with status %s%s" % (
-        status, ": " + last if last else "; did memory run out?"))
-
-  def close(self):
-    with contextlib.suppress(BrokenPipeError):
-      self._process.stdin.close()
-    self._process.wait()
+def _without_before(name):
+  return name[:-len(_BEFORE)] if name.endswith(_BEFORE) else name
 
 
 def measure(processes, data, batch_size, rounds, tokens):
@@ -145,21 +110,20 @@ def measure(processes, data, batch_size, rounds, tokens):
   """
   requests = {}
   for process in processes:
+    name = _without_before(process.name)
+    window, pad_to = _BUCKET_WINDOW.get(name, 0), (SUBJECTS[name][3:] or (0,))[0]
     requests[process.name] = {
-        "data": data, "batch_size": batch_size,
-        "bucket_window": process.bucket_window,
-        "steps": _steps(data, batch_size, process.bucket_window,
-                        process.pad_to, tokens)}
-  replies = {process.name: [] for process in processes}
-  for number in range(rounds + 1):
-    for process in processes:
-      replies[process.name].append(
-          process.ask(dict(requests[process.name], warm=number == 0)))
-  return replies
+        "data": data, "batch_size": batch_size, "bucket_window": window,
+        "steps": _steps(data, batch_size, window, pad_to, tokens)}
+  return processes_lib.take_turns(processes, requests, rounds)
 
 
 def _steps(data, batch_size, bucket_window, pad_to, tokens):
   """How many batches have that many padded tokens; at least one."""
+  if "/" in data:
+    lengths = batches.PairLengths(data)
+    return math.ceil(tokens / batch_size /
+                     (lengths.source[1] + lengths.target[1]))
   longest = [lengths.max() for lengths in batches.Lengths(data).batches(
       batch_size, 20, bucket_window)]
   padded = batch_size * sum(max(pad_to, length) for length in longest) / 20
@@ -184,28 +148,25 @@ def table(processes, replies):
     lines.append("%-17s %8.2f (%.2f to %.2f)  %6.2fx  %9.2f  %6.2fx  %7.2f  "
                  "%7.1f" % (
                      process.name, statistics.median(speed), min(speed),
-                     max(speed), _ratio(speeds[first], speed),
-                     statistics.median(cpu), _ratio(per_cpu[first], cpu),
+                     max(speed), processes_lib.ratio(speeds[first], speed),
+                     statistics.median(cpu),
+                     processes_lib.ratio(per_cpu[first], cpu),
                      max(r["peak_bytes"] for r in rounds) / 1e9,
                      warm["seconds"]))
   return lines
 
 
-def _ratio(ours, others):
-  """The median over the rounds of how many times faster ours is."""
-  return statistics.median(a / b for a, b in zip(ours, others))
-
-
 def profile(process, data, batch_size):
   """The lines of a table of where one step's time goes."""
   request = {"data": data, "batch_size": batch_size, "steps": 1,
-             "bucket_window": process.bucket_window}
+             "bucket_window": _BUCKET_WINDOW.get(process.name, 0)}
   process.ask(dict(request, warm=True))
   reply = process.ask(dict(request, profile=True))
   ops = sorted(reply["profile"].items(), key=lambda item: -item[1][0])
   total = sum(seconds for _, (seconds, _) in ops)
   lines = ["%s: a step on %s, %.3f s in all threads" % (
-      process.name, " x ".join(map(str, reply["shape"])), total)]
+      process.name, " and ".join(" x ".join(map(str, shape))
+                                 for shape in reply["shape"]), total)]
   for kind, (seconds, count) in ops[:25]:
     lines.append("  %8.4f s  %5.1f %%  %5d x  %s" % (
         seconds, 100 * seconds / total, count, kind))
@@ -214,7 +175,7 @@ def profile(process, data, batch_size):
 
 def _config():
   if not FLAGS.bert_config_file:
-    return BERT_BASE
+    return models.MODELS[FLAGS.model]
   with errors.reported(), open(FLAGS.bert_config_file,
                                encoding="utf-8") as source:
     return json.load(source)
@@ -222,19 +183,30 @@ def _config():
 
 def _check_flags():
   for name in FLAGS.subjects:
-    if name not in SUBJECTS:
+    if _without_before(name) not in SUBJECTS:
       raise errors.InputError("unknown subject %r; known are %s" %
                               (name, ", ".join(SUBJECTS)))
-    if FLAGS.profile and SUBJECTS[name][0] != "ours":
+    if name.endswith(_BEFORE) and not os.path.isdir(
+        os.path.join(FLAGS.before or "", "benchmarks")):
+      raise errors.InputError(
+          "%s needs --before, another checkout of this project; it is %s" %
+          (name, FLAGS.before))
+    if FLAGS.profile and SUBJECTS[_without_before(name)][0] != "ours":
       raise errors.InputError(
           "--profile is of our own steps, and %s is not; give --subjects=%s" %
           (name, next(iter(SUBJECTS))))
+  is_sequence = "model_type" in models.MODELS[FLAGS.model]
   with errors.reported():
     for data in FLAGS.data:
-      batches.Lengths(data)
+      if is_sequence:
+        batches.PairLengths(data)
+      else:
+        batches.Lengths(data)
 
 
 def _describe(data, batch_size):
+  if "/" in data:
+    return "%s tokens, batch %d, %d rounds" % (data, batch_size, FLAGS.rounds)
   lengths = batches.Lengths(data)
   return "%s (mean %.1f tokens, longest %d), batch %d, %d rounds" % (
       data, lengths.mean, lengths.longest, batch_size, FLAGS.rounds)
@@ -249,23 +221,28 @@ def main(argv):
     processes = []
     try:
       for name in FLAGS.subjects:
-        processes.append(Process(name, config, batch_size))
+        processes.append(start(name, config, batch_size, FLAGS.before,
+                               FLAGS.peer_python, FLAGS.cores))
         print("%-17s %s in %.1f s" % (
             name, "failed" if processes[-1].lacking else "started",
             processes[-1].start_seconds), flush=True)
-      there = [process for process in processes if not process.lacking]
-      for data in FLAGS.data:
-        if FLAGS.profile:
-          lines = [line for process in there
-                   for line in profile(process, data, batch_size)]
-        else:
-          replies = measure(there, data, batch_size, FLAGS.rounds,
-                            FLAGS.tokens)
-          lines = [_describe(data, batch_size)] + table(processes, replies)
-        print("\n" + "\n".join(lines), flush=True)
+      _measure_all(processes, batch_size)
     finally:
       for process in processes:
         process.close()
+
+
+def _measure_all(processes, batch_size):
+  """Prints a table for each kind of data."""
+  there = [process for process in processes if not process.lacking]
+  for data in FLAGS.data:
+    if FLAGS.profile:
+      lines = [line for process in there
+               for line in profile(process, data, batch_size)]
+    else:
+      replies = measure(there, data, batch_size, FLAGS.rounds, FLAGS.tokens)
+      lines = [_describe(data, batch_size)] + table(processes, replies)
+    print("\n" + "\n".join(lines), flush=True)
 
 
 if __name__ == "__main__":
@@ -282,7 +259,16 @@ if __name__ == "__main__":
                        lower_bound=1)
   flags.DEFINE_integer("tokens", 8192, "About so many tokens each has in a "
                        "turn, padding counted.", lower_bound=1)
+  flags.DEFINE_enum("model", "bert-base", list(models.MODELS),
+                    "The model's shape. A sequence model needs --data of its "
+                    "sources and targets, as in 512/64; GPT-2's may be 0/256.")
   flags.DEFINE_string("bert_config_file", None,
                       "Another model's bert_config.json.")
+  flags.DEFINE_string("before", None, "Another checkout of this project, for "
+                      "subjects such as ours-bf16%s." % _BEFORE)
+  flags.DEFINE_integer("cores", None, "Each process has so many cores; by "
+                       "default all.", lower_bound=1)
+  flags.DEFINE_string("peer_python", None, "The Python that the peers are "
+                      "installed in; by default the one that runs this.")
   flags.DEFINE_boolean("profile", False, "Profile a step instead.")
   errors.run(main)
