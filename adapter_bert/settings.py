@@ -246,7 +246,7 @@ RUN = (
             programs=_RUNS),
     Setting("prefix_positions", str, None,
             "Where tokens stand: after the prefix, or unshifted, from 0 on; "
-            "default: after, in BART's decoder unshifted. T5 has distances.",
+            "default: unshifted, in GPT-2 after. T5 has distances.",
             allowed=("after", "unshifted"), recorded="run",
             programs=_RUNS),
     Setting("prefix_init", str, "random",

@@ -78,7 +78,7 @@ class Setting(object):
     """What it must be, in words: "a number from 0 to 1"."""
     words = _KINDS[self.kind]
     if self.most is not None:
-      return "%s from %d to %d" % (words, self.least, self.most)
+      return "%s from %g to %g" % (words, self.least, self.most)
     if self.least is not None:
       return "%s of at least %d" % (words, self.least)
     return words

@@ -82,7 +82,7 @@ def describe(config):
       tune=config.tune, top_n_layers=config.top_n_layers,
       prefix_length=config.prefix_length,
       prefix_hidden_size=config.prefix_hidden_size,
-      prefix_positions=config.prefix_positions or "after",
+      prefix_positions=config.prefix_positions or "unshifted",
       prefix_init=config.prefix_init,
       prefix_init_scale=config.prefix_init_scale,
       prefix_dropout_prob=config.prefix_dropout,

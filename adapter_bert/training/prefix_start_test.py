@@ -157,8 +157,9 @@ def test_keys_and_values_are_those_of_the_layers(files):
     (dict(prefix_init="words", prefix_hidden_size=5), "an MLP makes these"),
     (dict(prefix_init="words", prefix_init_scale=0.1), "has no random numbers"),
     (dict(prefix_init="words", init_checkpoint=None), "needs a pre-trained"),
-    (dict(prefix_length=9), "prefix_length 9 and max_seq_length 24 are more "
-                            "positions than the model's 32"),
+    (dict(prefix_length=9, prefix_positions="after"),
+     "prefix_length 9 and max_seq_length 24 are more positions than the "
+     "model's 32"),
     (dict(prefix_length=0), "prefix_length"),
     (dict(prefix_positions="before"), "prefix_positions"),
 ])
