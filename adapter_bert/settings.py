@@ -11,6 +11,7 @@ whatever the others are.
 """
 
 import dataclasses
+import math
 import re
 
 from adapter_bert.base import flags as flags_lib
@@ -34,9 +35,13 @@ PROGRAMS = {
         "task_checkpoints",)),
     "run_seq2seq": ("python -m adapter_bert.run_seq2seq", (
         "model_dir", "data_dir", "output_dir")),
+    "export": ("python -m adapter_bert.serving.export", (
+        "task_checkpoints", "output_dir")),
     "generate": ("python -m adapter_bert.generation.generate", ("model_dir",)),
     "exchange": ("python -m adapter_bert.serving.exchange", (
         "input_dir", "output_dir")),
+    "export_generator": ("python -m adapter_bert.serving.export_generator", (
+        "model_dir", "output_dir")),
 }
 
 
@@ -80,11 +85,23 @@ def prefix_places(text):
   return tuple(place for place in PREFIX_PLACES if place in places)
 
 
+def numbers_of(texts):
+  """A list of texts -> list of float.
+
+  Raises: ValueError for another text, and for what is not finite.
+  """
+  numbers = [float(text) for text in texts]
+  if not all(map(math.isfinite, numbers)):
+    raise ValueError("merge is %s; its weights must be finite" %
+                     ",".join(texts))
+  return numbers
+
+
 # ------------------------------------------------------------------ the table
 
 # Both of the programs that train.
 _RUNS = ("run_classifier", "run_seq2seq")
-_ALL_MODELS = ("run_classifier", "predict_tasks", "sweep", "figures")
+_ALL_MODELS = ("run_classifier", "predict_tasks", "export", "sweep", "figures")
 
 # A run: one field of RunConfig, and one flag of run_classifier.py, each.
 RUN = (
@@ -97,8 +114,8 @@ RUN = (
             "publishes it or Hugging Face saves it; for a BERT in place of "
             "bert_config_file, vocab_file and init_checkpoint, which go over "
             "what it holds.", agreed=None, swept=False,
-            programs=_ALL_MODELS + ("exchange", "run_seq2seq", "generate"),
-            is_path=True),
+            programs=_ALL_MODELS + ("exchange", "run_seq2seq", "generate",
+                                    "export_generator"), is_path=True),
     Setting("bert_config_file", str, None,
             "The bert_config.json of the pre-trained BERT.", reference=True,
             agreed=None, swept=False,
@@ -116,7 +133,7 @@ RUN = (
     Setting("output_dir", str, REQUIRED,
             "Where checkpoints and results are written.", reference=True,
             decides_result=False, agreed=None, swept=False, is_path=True,
-            programs=_RUNS + ("exchange",)),
+            programs=_RUNS + ("exchange", "export", "export_generator")),
     Setting("task_spec", str, None,
             "A JSON file that describes a task of your own, in the place of "
             "task_name; task_specs.py says what is in it.", agreed=None,
@@ -276,7 +293,8 @@ RUN = (
             "multiplies faster where the processor has it." %
             " or ".join(specs.PRECISIONS),
             allowed=tuple(specs.PRECISIONS), recorded="schedule",
-            programs=("run_classifier", "run_seq2seq", "predict_tasks", "generate")),
+            programs=_RUNS + ("predict_tasks", "export", "generate",
+                              "export_generator")),
     Setting("tokenize_workers", int, 1, "Processes that tokenize.", least=1,
             decides_result=False, agreed=None,
             programs=_RUNS),
@@ -301,7 +319,8 @@ RUN = (
     Setting("force_base", bool, False,
             "Take task_checkpoint with another base than it was trained on.",
             swept=False,
-            programs=("run_classifier", "run_seq2seq", "predict_tasks", "generate", "figures")),
+            programs=_RUNS + ("predict_tasks", "export", "generate",
+                              "export_generator", "figures")),
     Setting("export_full_checkpoint", str, None,
             "Write the whole model to this prefix, for tools that load the "
             "reference's checkpoints.", decides_result=False, agreed="given",
@@ -357,7 +376,8 @@ def _own(programs, *arguments, **keywords):
 
 # What programs that answer a file of lines are told.
 ANSWER = (
-    _own("predict_tasks generate", "task_checkpoints", list, REQUIRED,
+    _own("predict_tasks export generate export_generator", "task_checkpoints",
+         list, REQUIRED,
          "Comma-separated: the directories output_dir/task or output_dir/best "
          "of runs on one and the same model.", is_path=True),
     _own("predict_tasks generate", "input", str, None,
@@ -373,50 +393,65 @@ ANSWER = (
          "Leave out the adapters of these layers, as in 0-3.",
          check=lambda text: layers_of(text, "drop_adapters")),
     _own("predict_tasks generate", "batch_size", int, 32,
-         "Lines in a batch; results do not depend on it.", least=1,
+         "Lines in a batch, counted once for each task that they are asked "
+         "about; results do not depend on it.", least=1,
          decides_result=False),
 )
+
+# How a model is exported.
+EXPORT = (
+    _own("export export_generator", "model_version", int, None,
+         "The number of the directory in output_dir; default: the next.",
+         least=1, decides_result=False),
+    _own("export", "merge", list, None,
+         "In place of a SavedModel, write to output_dir the weighted mean of "
+         "the task checkpoints as a new one: their weights, as in 0.5,0.5; "
+         "where they do not sum to 1 it is task arithmetic.",
+         check=numbers_of),
+)
+
+_GENERATORS = "generate run_seq2seq export_generator"
 
 # How text is generated. One that is not given is what the model's
 # generation_config.json says; what that does not say is in the help.
 GENERATE = (
-    _own("generate run_seq2seq", "max_new_tokens", int, None,
+    _own(_GENERATORS, "max_new_tokens", int, None,
          "The most tokens that are generated; 20.", least=1),
-    _own("generate run_seq2seq", "min_new_tokens", int, None,
+    _own(_GENERATORS, "min_new_tokens", int, None,
          "No end comes before so many tokens; 0.", least=0),
-    _own("generate run_seq2seq", "num_beams", int, None,
+    _own(_GENERATORS, "num_beams", int, None,
          "Hypotheses of a beam search; 1: greedy, the likeliest token each "
          "time.", least=1),
-    _own("generate run_seq2seq", "num_return_sequences", int, None,
+    _own(_GENERATORS, "num_return_sequences", int, None,
          "Results for a prompt: the best of the beams, or samples; 1.",
          least=1),
-    _own("generate run_seq2seq", "length_penalty", float, None,
+    _own(_GENERATORS, "length_penalty", float, None,
          "A score is the sum of log-probabilities, divided by the length to "
          "the power of this; 1."),
-    _own("generate run_seq2seq", "beam_early_stopping", str, None,
+    _own(_GENERATORS, "beam_early_stopping", str, None,
          "When a beam search is done: true: with num_beams results; false: when "
          "the best hypothesis, as long as it is, would be none of them; never: "
          "the same, with the length that it could get; false.",
          allowed=("true", "false", "never")),
-    _own("generate run_seq2seq", "do_sample", bool, None,
+    _own(_GENERATORS, "do_sample", bool, None,
          "Draw tokens at random, by their probability."),
-    _own("generate run_seq2seq", "temperature", float, None,
+    _own(_GENERATORS, "temperature", float, None,
          "With do_sample: the scores are divided by it; 1.", least=0),
-    _own("generate run_seq2seq", "top_k", int, None,
+    _own(_GENERATORS, "top_k", int, None,
          "With do_sample: draw among so many likeliest tokens; 0: all.",
          least=0),
-    _own("generate run_seq2seq", "top_p", float, None,
+    _own(_GENERATORS, "top_p", float, None,
          "With do_sample: draw among the likeliest tokens that have this "
          "probability together; the one that crosses it is among them; 1.",
          least=0, most=1),
-    _own("generate run_seq2seq", "repetition_penalty", float, None,
+    _own(_GENERATORS, "repetition_penalty", float, None,
          "Tokens that are there already get a score that is smaller by this "
          "factor; 1.", least=0),
-    _own("generate run_seq2seq", "no_repeat_ngram_size", int, None,
+    _own(_GENERATORS, "no_repeat_ngram_size", int, None,
          "No so many tokens in a row come twice; 0: they may.", least=0),
-    _own("generate run_seq2seq", "forced_bos_token_id", int, None,
+    _own(_GENERATORS, "forced_bos_token_id", int, None,
          "The first token that is generated; -1: none is forced.", least=-1),
-    _own("generate run_seq2seq", "forced_eos_token_id", int, None,
+    _own(_GENERATORS, "forced_eos_token_id", int, None,
          "The last token, where max_new_tokens is reached; -1: none is "
          "forced.", least=-1),
 )
@@ -472,7 +507,7 @@ EXCHANGE = (
          "output_dir."),
 )
 
-ALL = RUN + TPU + ANSWER + GENERATE + SEQUENCES + EXCHANGE
+ALL = RUN + TPU + ANSWER + EXPORT + GENERATE + SEQUENCES + EXCHANGE
 
 # Everything that a run is told; one field for each flag of that name.
 RunConfig = flags_lib.config_class("RunConfig", RUN)

@@ -208,6 +208,27 @@ class Generator(object):
       self._session.run(list(fed), {
           op.inputs[1]: value for op, value in fed.items()})
 
+  @property
+  def session(self):
+    """The tf.Session with all variables, loaded; of a graph of its own."""
+    return self._session
+
+  def tensors(self, place):
+    """What a task's search is asked and what it finds, for whoever exports it.
+
+    Args:
+      place: int, the task's place in the list.
+
+    Returns: (dict of name -> placeholder, dict of name -> tensor). The inputs
+      are padded on the left if the model has no encoder, else on the right.
+    """
+    inputs = {"input_ids": self._ids, "input_mask": self._mask}
+    if self._options.do_sample:
+      inputs["seeds"] = self._seeds
+    found = self._found[place]
+    return inputs, {"output_ids": found.ids, "lengths": found.lengths,
+                    "scores": found.scores}
+
   def __enter__(self):
     return self
 

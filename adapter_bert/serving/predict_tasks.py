@@ -326,8 +326,7 @@ def report(model, speed, start_seconds):
   logging.info("%d lines in %.2f s: %.1f lines/s; %.1f s to start",
                speed.lines, speed.seconds,
                speed.lines / max(speed.seconds, 1e-9), start_seconds)
-  shared = sum(v.shape.num_elements() * v.dtype.base_dtype.size
-               for v in model.shared) / 1e6
+  shared = model.shared_bytes / 1e6
   own = [size / 1e6 for size in model.own_bytes]
   for i, task in enumerate(model.tasks):
     logging.info("  %s: %d %s in %.2f s: %.1f/s; %.2f MB of its own (%s)",
@@ -357,9 +356,9 @@ def set_up(options):
   _, vocab_file, init_checkpoint = model_dir.files_of(
       options.model_dir, options.bert_config_file, options.vocab_file,
       options.init_checkpoint, needs_config=False)
+  dropped = options.drop_adapters and settings.layers_of(options.drop_adapters)
   tasks = task_checkpoints.read_checkpoints(
-      options.task_checkpoints, options.precision,
-      settings.layers_of(options.drop_adapters) if options.drop_adapters else (),
+      options.task_checkpoints, options.precision, dropped or (),
       options.adapter_fn)
   first = tasks[0]
   if options.bert_config_file:

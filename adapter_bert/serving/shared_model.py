@@ -34,6 +34,7 @@ class SharedModel(object):
     groups: list of stacks.Stack and stacks.Single.
     members: for each group, the places of its tasks in `tasks`.
     shared: the variables that not every task trained, from the base.
+    shared_bytes: int, theirs.
     own_bytes: for each task, the bytes of what it trained.
     padding_bytes: int, what the tables have beyond that.
 
@@ -56,6 +57,8 @@ class SharedModel(object):
         self._add_group("group_%d" % number, places,
                         [sources[place] for place in places], shared)
     self.shared = list(shared.values())
+    self.shared_bytes = sum(v.shape.num_elements() * v.dtype.base_dtype.size
+                            for v in self.shared)
     tables = sum(variable.size for group in self.groups
                  for variable in group.own.values())
     self.padding_bytes = tables - sum(self.own_bytes)
@@ -79,7 +82,9 @@ class SharedModel(object):
     values = {name: shared[name] for name in group.frozen}
     for name, variable in group.own.items():
       value = (sources[0].value(name) if key is None else
-               _table(name, variable.shape, sources))
+               table_of(variable.shape, [
+                   source.value(name) if name in source.variables else None
+                   for source in sources]))
       values[name] = self._variable("%s/%s" % (scope, name), variable, value)
     for place, source in zip(places, sources):
       self.own_bytes[place] = sum(
@@ -223,12 +228,15 @@ def _holder(name, sources):
   return next(source for source in sources if name in source.variables)
 
 
-def _table(name, shape, sources):
-  """The values of all tasks: float32 array of that shape, padded with zeros."""
+def table_of(shape, values):
+  """Arrays in one, padded with zeros: float32 of that shape, [n, ...].
+
+  Args:
+    values: n arrays, or None in the place of one that is all zeros.
+  """
   table = np.zeros(shape, np.float32)
-  for row, source in zip(table, sources):
-    if name in source.variables:
-      value = source.value(name)
+  for row, value in zip(table, values):
+    if value is not None:
       row[tuple(slice(size) for size in value.shape)] = value
   return table
 

@@ -10,15 +10,17 @@ shapes below:
   S, D, m, P, N, H        as in modeling.py         L labels, the most of a task
 
 A table is as large as its largest task needs. What is padded with zeros changes
-nothing: an adapter's zeros add 0 (gelu(0) is 0), one of zeros alone is the
-identity, and a label that a task has not gets no probability. A prefix of zeros
-would be looked at, so tasks in one stack have prefixes of one length.
+nothing: an adapter's zeros add 0 (each activation of 0 is 0), an adapter of
+zeros alone is the identity, and a label that a task has not gets no probability.
+A prefix of zeros would be looked at, so tasks in one stack have prefixes of one
+length.
 """
 
 import collections
 import contextlib
 import copy
 import dataclasses
+import functools
 import json
 from typing import Any, List, Tuple
 
@@ -80,10 +82,14 @@ def key_of(model, trained):
     return None
   prefix = (model.tuning.uses_prefixes and
             (model.prefix_length, model.prefix_positions))
+  adapter = model.tuning.uses_adapters and (
+      model.adapter_order, model.adapter_act)
+  if not adapter:  # It can be with those that have the usual ones.
+    adapter = specs.ClassifierSpec.adapter_order, specs.ClassifierSpec.adapter_act
   # Layers that share one adapter cannot leave it out by zeros in one of them.
   layers = (model.bert_config.share_parameter_across_layers and
             model.tuning.uses_adapters and model.adapter_layers)
-  return json.dumps([prefix, layers])
+  return json.dumps([prefix, adapter, layers])
 
 
 class Single(object):
@@ -139,6 +145,9 @@ class Stack(object):
     first = models[0]
     self._config = copy.deepcopy(first.bert_config)
     self._dtype = specs.PRECISIONS[first.precision]
+    with_adapter = [m for m in models if m.tuning.uses_adapters] or models
+    self._adapter_order = with_adapter[0].adapter_order
+    self._adapter_act = modeling.get_activation(with_adapter[0].adapter_act)
     trained = set()
     for model, mine in zip(models, variables):
       trained.update(trained_of(model, mine))
@@ -236,7 +245,9 @@ class Stack(object):
           hidden, tf.expand_dims(mask, 1), config.hidden_size, len(layers),
           config.num_attention_heads, config.intermediate_size,
           modeling.get_activation(config.hidden_act), 0.0, 0.0,
-          adapter_fn=ops.adapter,
+          adapter_fn=functools.partial(ops.adapter,
+                                       activation=self._adapter_act),
+          adapter_order=self._adapter_order,
           share_parameter_across_layers=config.share_parameter_across_layers,
           layers_per_group=config.layers_per_group,
           share_adapters=config.share_adapters,
@@ -306,15 +317,19 @@ class RowOps(modeling.PlainOps):
     output.set_shape(x.shape)
     return output
 
-  def adapter(self, x):
+  def adapter(self, x, activation):
     """modeling.feedforward_adapter with a group's own weights, [T, D, m]."""
     with tf.variable_scope("adapters"):
       weights1, biases1, weights2, biases2 = [
           tf.get_variable(name)
           for name in ("weights1", "biases1", "weights2", "biases2")]
     rows = self.by_group(x)
-    bottleneck = self.activation(modeling.gelu, tf.matmul(rows, weights1),
-                                 biases1)
+    bottleneck = tf.matmul(rows, weights1)                        # [T, R S, m]
+    if activation in (modeling.gelu, modeling.gelu_erf):
+      bottleneck = self.activation(activation, bottleneck, biases1)
+    else:  # PlainOps adds one bias for all here, and in the type of x.
+      bottleneck = self.activation(
+          activation, bottleneck + tf.cast(biases1, bottleneck.dtype))
     output = self.add(rows, tf.matmul(bottleneck, weights2), biases2)
     return tf.reshape(output, [-1, x.shape[-1]])
 
