@@ -12,7 +12,6 @@ import tensorflow.compat.v1 as tf
 from adapter_bert import test_util as tiny
 from adapter_bert.base import errors
 from adapter_bert.serving import export
-from adapter_bert.serving import predict_tasks
 from adapter_bert.serving import test_util
 from adapter_bert.training import graphs
 import tokenization
@@ -91,9 +90,12 @@ class Files(object):
     source, output = self.root + "/in.tsv", self.root + "/out.jsonl"
     with open(source, "w", encoding="utf-8") as out:
       out.write("\n".join(LINES) + "\n")
-    predict_tasks.run(predict_tasks.Options(**dict(dict(
-        self.common, input=source, output=output, max_seq_length=20),
-                                                   **changes)))
+    settings = dict(dict(self.common, input=source, output=output,
+                         max_seq_length=20), **changes)
+    settings["task_checkpoints"] = ",".join(settings["task_checkpoints"])
+    subprocess.run([sys.executable, "-m", "adapter_bert.serving.predict_tasks"]
+                   + ["--%s=%s" % item for item in settings.items()],
+                   check=True)
     values, lines = {}, {}
     with open(output, encoding="utf-8") as rows:
       for line, row in zip(LINES, map(json.loads, rows)):
@@ -203,6 +205,20 @@ def test_the_next_version_and_one_that_is_there(files):
   assert files.export(**one) == output_dir + "/8"
   with pytest.raises(errors.InputError, match="7 is there already"):
     files.export(model_version=7, **one)
+
+
+@pytest.mark.parametrize("changes,words", [
+    (dict(merge=["1", "inf"]), "must be finite"),
+    (dict(merge=["1", "x"]), "could not convert"),
+    (dict(merge=["1"], drop_adapters="0"), "neither"),
+    (dict(merge=["1"]), "merge has 1 weights"),
+    (dict(drop_adapters="3"), "layer 3"),
+    (dict(vocab_file="/nowhere.txt"), "/nowhere.txt"),
+])
+def test_what_is_refused(files, tmp_path, changes, words):
+  with pytest.raises(errors.InputError, match=words):
+    files.export(output_dir=str(tmp_path / "out"), **changes)
+  assert not (tmp_path / "out").exists() or not os.listdir(tmp_path / "out")
 
 
 def test_bfloat16_is_smaller(files, tmp_path):

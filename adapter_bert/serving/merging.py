@@ -48,10 +48,10 @@ def merge(output_dir, tasks, factors, base):
                 for factor, mine in zip(factors, arrays))
     if abs(rest) > 1e-6:
       total += rest * _base_value(name, base)
-    if not np.isfinite(total).all():
+    merged[name] = np.asarray(total).astype(np.float32)
+    if not np.isfinite(merged[name]).all():
       raise errors.InputError("%s would not be finite; are the weights %s "
                               "meant?" % (name, factors))
-    merged[name] = total.astype(np.float32)
   record = {key: value for key, value in tasks[0].record.items()
             if key != "dev"}  # Scores that are no longer its.
   record["merged"] = [{"path": task.prefix, "weight": factor}
