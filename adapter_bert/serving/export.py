@@ -55,7 +55,7 @@ def run_merge(options):
     raise errors.InputError("merge writes a task checkpoint, which has neither "
                             "drop_adapters nor model_version")
   tasks = task_checkpoints.read_checkpoints(
-      options.task_checkpoints, options.precision)
+      options.task_checkpoints, options.precision, (), options.adapter_fn)
   base = task_checkpoints.open_base(
       tasks, options.init_checkpoint or options.model_dir, options.force_base)
   size = merging.merge(options.output_dir, tasks,
@@ -83,7 +83,8 @@ def run(options):
       needs_config=False)
   dropped = options.drop_adapters and settings.layers_of(options.drop_adapters)
   tasks = task_checkpoints.read_checkpoints(
-      options.task_checkpoints, options.precision, dropped or ())
+      options.task_checkpoints, options.precision, dropped or (),
+      options.adapter_fn)
   _check_names(tasks)
   first = tasks[0]
   tokenizer = model_dir.load_tokenizer(
