@@ -84,3 +84,9 @@ def test_paths_can_be_opened_by_what_the_config_has(monkeypatch):
   for changes in (dict(where="nowhere://a/b"), dict(many=["x", "nowhere://a"])):
     with pytest.raises(errors.InputError, match="nowhere://a.* cannot open"):
       config(**changes)
+
+
+def test_help_shows_the_flags():
+  values = absl_flags.FlagValues()
+  flags.define(ROWS[1:2], flag_values=values)
+  assert "--rate" in values.main_module_help()
