@@ -555,8 +555,11 @@ def source_of(task, split, data_dir, encoder):
           "max_source_length": encoder.max_source_length,
           "max_target_length": encoder.max_target_length,
       },
+      # The ends are the model's, and need not be the tokenizer's.
       vocab_size=max(encoder.source_tokenizer.vocab_size,
-                     encoder.target_tokenizer.vocab_size),
+                     encoder.target_tokenizer.vocab_size,
+                     1 + max(encoder.source_end + encoder.target_end,
+                             default=0)),
       num_labels=4, truncation_flags=True)
 
 

@@ -303,6 +303,19 @@ def test_plain_text_records(tmp_path):
   assert batch["target_ids"][:, :4].tolist() == [[1, 3, 4, 2], [1, 5, 2, 0]]
 
 
+def test_an_end_that_the_tokenizer_lacks(tmp_path):
+  """It is the model's, whose table can be larger than the tokenizer's."""
+  task = _own()
+  _write(tmp_path, "train.tsv", "word\tsound", "ab\tc")
+  records = seq2seq.prepare(
+      task, task.train, str(tmp_path),
+      seq2seq.Encoder(_Letters(), _Letters(), 8, 8, (50,), (51,)),
+      str(tmp_path / "out"))
+  batch, = _batches(lambda: datasets.eval_sequences(records, 4, 8, 8), 1)
+  assert batch["source_ids"][0, :5].tolist() == [1, 3, 4, 2, 50]
+  assert batch["target_ids"][0, :4].tolist() == [1, 5, 2, 51]
+
+
 def test_load_task_spec(tmp_path):
   path = tmp_path / "spec.json"
   path.write_text(json.dumps(_SPEC))
