@@ -10,13 +10,20 @@ import time
 
 import numpy as np
 import pytest
+from safetensors import numpy as safetensors_numpy
 import tensorflow.compat.v1 as tf
 
 from adapter_bert import run_seq2seq
 from adapter_bert import test_util
 from adapter_bert.base import errors
+from adapter_bert.checkpoints import model_dir
 from adapter_bert.checkpoints import record as run_record
+from adapter_bert.checkpoints import sequence_weights
 from adapter_bert.checkpoints import weights as weights_lib
+from adapter_bert.data import text_tokenizers
+from adapter_bert.generation import defaults
+from adapter_bert.generation import evaluation
+from adapter_bert.generation import generator
 from adapter_bert.training import graphs
 
 graphs.enable_graph_mode()
@@ -269,10 +276,17 @@ def test_results_and_predictions(files, trained):
   assert all(row["score"] < 0 for row in rows)
 
 
-def test_predictions_do_not_depend_on_the_batch(files, trained):
+def test_predictions_do_not_depend_on_the_batch(files, trained, monkeypatch):
   expected = lines_of(trained, "predictions.txt")
+  said = []
+  monkeypatch.setattr(evaluation, "_REPORT_SECONDS", -1.0)
+  monkeypatch.setattr(evaluation.logging, "info",
+                      lambda text, *args: said.append(text % args))
   files.run("t5", trained, do_predict=True, predict_batch_size=2)
   assert lines_of(trained, "predictions.txt") == expected
+  # Of the six rows one comes twice, and is generated once.
+  assert [line.split(",")[0] for line in said if "left" in line] == [
+      "generated 2 of 5", "generated 4 of 5", "generated 5 of 5"]
 
 
 def test_checkpoints_hold_what_is_trained_and_nothing_frozen(trained):
@@ -399,6 +413,78 @@ def test_two_devices_train_as_one(files, tmp_path, family):
   expected = values_of_run(tmp_path / "one")
   for name, value in values_of_run(tmp_path / "two").items():
     np.testing.assert_allclose(value, expected[name], atol=2e-4, err_msg=name)
+
+
+# ------------------------------------------------- what is learned from nothing
+
+
+def write_random_gpt2(directory, characters, width=64, layers=2):
+  """A small GPT-2 that knows nothing, and a tokenizer of characters."""
+  rng = np.random.RandomState(8)
+  end = len(characters)
+  config = {"model_type": "gpt2", "vocab_size": end + 1, "n_positions": 128,
+            "n_embd": width, "n_layer": layers, "n_head": 4, "attn_pdrop": 0.0,
+            "embd_pdrop": 0.0, "resid_pdrop": 0.0, "bos_token_id": end,
+            "eos_token_id": end}
+  shapes = {"wte.weight": [end + 1, width], "wpe.weight": [128, width],
+            "ln_f.weight": [width], "ln_f.bias": [width]}
+  for layer in range(layers):
+    for name, shape in (("ln_1", [width]), ("ln_2", [width]),
+                        ("attn.c_attn", [width, 3 * width]),
+                        ("attn.c_proj", [width, width]),
+                        ("mlp.c_fc", [width, 4 * width]),
+                        ("mlp.c_proj", [4 * width, width])):
+      shapes["h.%d.%s.weight" % (layer, name)] = shape
+      shapes["h.%d.%s.bias" % (layer, name)] = shape[-1:]
+  tensors = {
+      name: (np.ones(shape) if ".ln_" in "." + name and name.endswith("weight")
+             else np.zeros(shape) if name.endswith("bias")
+             else rng.normal(scale=0.02, size=shape)).astype(np.float32)
+      for name, shape in shapes.items()}
+  safetensors_numpy.save_file(tensors, os.path.join(
+      directory, "model.safetensors"))
+  with open(os.path.join(directory, "config.json"), "w", encoding="utf-8") as out:
+    json.dump(config, out)
+  vocab = {char: i for i, char in enumerate(characters)}
+  tokenizer = dict(tokenizer_of("gpt2"), added_tokens=[], post_processor=None,
+                   model={"type": "WordLevel", "vocab": vocab,
+                          "unk_token": characters[0]})
+  with open(os.path.join(directory, "tokenizer.json"), "w",
+            encoding="utf-8") as out:
+    json.dump(tokenizer, out)
+
+
+@pytest.mark.slow
+def test_a_gpt2_learns_sentences_by_heart_from_nothing(files, tmp_path):
+  """Trained on whole sentences, it goes on with each from its first words."""
+  sentences = [line.split("\t")[0] for line in lines_of(
+      test_util.ROOT, "examples", "sentiment", "train.tsv")[1:9]]
+  assert len({sentence[:12] for sentence in sentences}) == 8
+  model = str(tmp_path / "model")
+  os.makedirs(model)
+  write_random_gpt2(model, sorted(set("".join(sentences))))
+  for name in ("train.txt", "dev.txt"):
+    files.write(str(tmp_path / "data" / name), sentences)
+  results = files.run(
+      "gpt2", tmp_path / "out", "plain", model_dir=model, tune="full",
+      data_dir=str(tmp_path / "data"), do_train=True, do_eval=True,
+      max_target_length=128, train_batch_size=8, num_train_epochs=300.0,
+      learning_rate=3e-3)["dev"]
+  assert results["perplexity"] < 1.2
+  directory = model_dir.open_model_dir(model)
+  config = sequence_weights.read_config(directory)
+  base = sequence_weights.open_weights(directory, config)
+  tasks = generator.read_tasks([str(tmp_path / "out" / "task")], config, base,
+                               "float32")
+  tokenizer = text_tokenizers.open_tokenizer(model)
+  with generator.Generator(tasks, base, defaults.options(
+      {"max_new_tokens": 100}, directory, config)) as model_of_task:
+    found = model_of_task.run(0, [tokenizer.encode(sentence[:12])
+                                  for sentence in sentences])
+  texts = [tokenizer.decode(results[0].ids[:-1]) for results in found]
+  assert [start[:12] + text for start, text in zip(sentences, texts)] == (
+      sentences)
+  assert all(results[0].ids[-1] == config.eos_token_id for results in found)
 
 
 # ------------------------------------------------------------------ resuming
