@@ -174,7 +174,9 @@ class Generator(object):
       shared[plain] = getter(plain, **dict(kwargs, reuse=tf.AUTO_REUSE))
       return shared[plain]
 
-    with tf.variable_scope(scope, custom_getter=own_or_shared):
+    # Read once, before the loop, and not at every token.
+    with tf.variable_scope(scope, custom_getter=own_or_shared,
+                           caching_device=lambda op: op.device):
       model = task.spec.model(
           False, {"input_ids": self._ids, "input_mask": self._mask},
           frozen=True)
