@@ -469,7 +469,7 @@ def test_the_best_of_an_error_is_the_least(files, tmp_path):
       "train": "train.tsv", "dev": "train.tsv"})])
   results = files.run(None, tmp_path, task_spec=spec, do_train=True,
                       do_eval=True, data_dir=files.path("warm"), save_best=True,
-                      num_train_epochs=6, save_checkpoints_steps=2)
+                      num_train_epochs=3, save_checkpoints_steps=2)
   with open(str(tmp_path / "dev_scores.json"), encoding="utf-8") as source:
     scores = dict(json.load(source))
   first = scores[min(scores)]

@@ -12,6 +12,7 @@ import signal
 import sys
 
 from absl import app
+from absl import flags
 from absl import logging
 
 
@@ -97,4 +98,8 @@ def run(main):
       print(str(error) or "stopped by SIGINT", file=sys.stderr)
       return getattr(error, "code", 128 + signal.SIGINT)
 
+  # --help shows the flags of the file that was started. That of an installed
+  # command is not the program's own.
+  for flag in flags.FLAGS.get_key_flags_for_module(main.__module__):
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
   app.run(guarded)

@@ -1,11 +1,13 @@
 """One line and status 1 for the user's errors, a traceback for ours."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 import tensorflow.compat.v1 as tf
 
+from adapter_bert import test_util
 from adapter_bert.base import errors
 
 PROGRAM = """
@@ -35,6 +37,24 @@ def test_a_signal_is_one_line_and_the_status_of_a_shell(error, status, line):
   done = run(error)
   assert done.returncode == status
   assert done.stderr == line + "\n"
+
+
+def test_an_installed_command_shows_its_programs_flags(tmp_path):
+  (tmp_path / "program.py").write_text("""
+from absl import flags
+from adapter_bert.base import errors
+def entry_point():
+  flags.DEFINE_string("colour", None, "A colour.")
+  errors.run(main)
+def main(argv):
+  pass
+""")
+  (tmp_path / "command").write_text(
+      "import program\nprogram.entry_point()\n")
+  done = subprocess.run([sys.executable, str(tmp_path / "command"), "--help"],
+                        env=dict(os.environ, PYTHONPATH=test_util.ROOT),
+                        stdout=subprocess.PIPE, text=True, check=False)
+  assert "--colour: A colour." in done.stdout
 
 
 def test_the_reason_in_an_error_of_tensorflow():

@@ -19,6 +19,9 @@ from absl import flags as absl_flags
 from adapter_bert.base import errors
 from adapter_bert.base import files
 
+# A flag belongs to the program that calls `define`, whose --help shows it.
+absl_flags.disclaim_key_flags()
+
 # The default of what has to be given.
 REQUIRED = dataclasses.MISSING
 

@@ -41,6 +41,13 @@ def test_a_command_line_becomes_a_config():
     holder.validate_all_flags()
 
 
+def test_a_flag_is_that_of_the_module_that_defines_it():
+  """Or else --help of a program would not show it."""
+  holder = absl_flags.FlagValues()
+  flags.define(ROWS, [], holder)
+  assert holder.find_module_defining_flag("rate") == __name__
+
+
 @pytest.mark.parametrize("changes,line", [
     (dict(where=None), "where is not given"),
     (dict(where=3), "where is 3; it must be a string"),
