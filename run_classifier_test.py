@@ -866,6 +866,47 @@ def test_two_runs_do_not_train_in_one_output_dir(files, mrpc):
   assert lines_of(mrpc, "eval_results.txt") == expected
 
 
+def test_a_run_in_memory_is_a_run_on_disk(files, tmp_path):
+  """All paths with a scheme: what is read, what is written, and run again."""
+  in_memory = "ram://run_classifier_test"
+  for directory in ("bert", "CoLA"):
+    tf.io.gfile.makedirs("%s/%s" % (in_memory, directory))
+    for name in os.listdir(files.path(directory)):
+      if os.path.isfile(files.path(directory + "/" + name)):
+        tf.io.gfile.copy(files.path(directory + "/" + name),
+                         "%s/%s/%s" % (in_memory, directory, name), True)
+
+  run_there = functools.partial(
+      files.run, "CoLA", in_memory + "/out", data_dir=in_memory + "/CoLA",
+      vocab_file=None, bert_config_file=None, init_checkpoint=None,
+      model_dir=in_memory + "/bert")
+
+  def both(**changes):
+    files.run("CoLA", tmp_path / "out", **changes)
+    run_there(**changes)
+
+  def read(name):
+    with tf.io.gfile.GFile("%s/out/%s" % (in_memory, name)) as source:
+      return source.read().splitlines()
+
+  both(do_train=True, save_best=True)
+  both(do_eval=True, do_predict=True)
+  for name in ("eval_results.txt", "test_results.tsv", "CoLA.tsv"):
+    assert read(name) == lines_of(tmp_path / "out", name), name
+  for name in ("model.ckpt-5", "task/model.ckpt", "best/model.ckpt"):
+    found = values_in("%s/out/%s" % (in_memory, name))
+    for variable, value in values_in(str(tmp_path / "out" / name)).items():
+      np.testing.assert_array_equal(found[variable], value)
+  # It goes on, and its best and its task checkpoint are replaced.
+  both(do_train=True, save_best=True, num_train_epochs=2.0)
+  assert weights_lib.step_of(in_memory + "/out/task/model.ckpt") == 10
+  full = in_memory + "/full/bert_model.ckpt"
+  run_there(export_full_checkpoint=full)
+  assert "bert/pooler/dense/kernel" in values_in(full)
+  assert not [name for name in tf.io.gfile.listdir(in_memory + "/out")
+              if ".tmp-" in name]
+
+
 def test_a_scheme_that_nobody_can_open_is_refused_first(files, tmp_path):
   for name in ("output_dir", "init_checkpoint", "data_dir", "vocab_file"):
     with pytest.raises(errors.InputError, match="%s is nowhere://x" % name):

@@ -99,7 +99,7 @@ def printable_text(text):
   return convert_to_unicode(text)
 
 
-def load_vocab(vocab_file):
+def load_vocab(vocab_file, open_file=open):
   """Reads a vocabulary, one token per line, the id being the line's number.
 
   White space around a token is not part of it. A token that stands twice has
@@ -108,6 +108,7 @@ def load_vocab(vocab_file):
 
   Args:
     vocab_file: path of a UTF-8 text file.
+    open_file: function of it and "rb" that opens it, wherever it is.
 
   Returns:
     dict of token (str) -> id (int from 0), in the file's order.
@@ -118,7 +119,7 @@ def load_vocab(vocab_file):
   tokens = []
   try:
     # Binary, so that lines end at "\n" only and a bad byte's line is known.
-    with open(vocab_file, "rb") as lines:
+    with open_file(vocab_file, "rb") as lines:
       for line in lines:
         tokens.append(line.decode("utf-8").strip())
   except OSError as error:

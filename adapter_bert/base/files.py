@@ -6,6 +6,7 @@ opens it. Every other path is Python's own, and TensorFlow is not even imported.
 
 import contextlib
 import fcntl
+import fnmatch
 import json
 import os
 import re
@@ -80,7 +81,7 @@ def open_binary(path, mode="rb"):
 def failures():
   """What opening, reading and writing a file can raise, for `except`."""
   tensorflow = sys.modules.get("tensorflow")
-  return (OSError, tensorflow.errors.OpError) if tensorflow else OSError
+  return (OSError, tensorflow.errors.OpError) if tensorflow else (OSError,)
 
 
 def reason_of(error):
@@ -104,6 +105,41 @@ def is_file(path):
   except failures() as error:
     raise errors.InputError("%s: cannot be opened: %s" %
                             (path, reason_of(error))) from error
+
+
+def is_directory(path):
+  """Whether there is a directory of that name; raises as `is_file`."""
+  if not has_scheme(path):
+    return os.path.isdir(path)
+  gfile = _gfile()
+  try:
+    return gfile.isdir(path)
+  except failures() as error:
+    raise errors.InputError("%s: cannot be opened: %s" %
+                            (path, reason_of(error))) from error
+
+
+def names_in(path):
+  """The sorted names of what is in a directory; see `failures`."""
+  if not has_scheme(path):
+    return sorted(os.listdir(path))
+  return sorted(name.rstrip("/") for name in _gfile().listdir(path))
+
+
+def matching(path, pattern):
+  """The sorted paths in a directory whose names fit, as "*.index" does."""
+  return [os.path.join(path, name) for name in names_in(path)
+          if fnmatch.fnmatchcase(name, pattern)]
+
+
+def absolute(path):
+  """The path, good in every working directory; one with a scheme is so."""
+  return path if has_scheme(path) else os.path.abspath(path)
+
+
+def real(path):
+  """The path without links; two that are equal are one file."""
+  return path if has_scheme(path) else os.path.realpath(path)
 
 
 def size_of(path):
@@ -193,8 +229,15 @@ def replace_directory(temporary, path):
   """Renames a finished directory to `path`, replacing what is there.
 
   A kill between the two renames leaves the old one as `path`.old, from which
-  `recover_directory` puts it back.
+  `recover_directory` puts it back. Under a scheme the files are renamed one by
+  one, and a kill in between leaves a part of them.
   """
+  if has_scheme(path):
+    remove_directory(path)
+    make_directory(path)
+    for name in names_in(temporary):
+      _gfile().rename(os.path.join(temporary, name), os.path.join(path, name))
+    return
   old = path + ".old"
   if os.path.isdir(path):
     os.rename(path, old)
@@ -202,10 +245,29 @@ def replace_directory(temporary, path):
   shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_directory(path):
+  """Removes a directory and what is in it, if it is there."""
+  if not has_scheme(path):
+    shutil.rmtree(path, ignore_errors=True)
+  elif is_directory(path):
+    # Under ram:// the beginning of any name is a directory, without contents.
+    with contextlib.suppress(*failures()):
+      _gfile().rmtree(path)
+
+
+def remove_file(path):
+  """Removes a file if it is there."""
+  if not has_scheme(path):
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(path)
+  elif is_file(path):
+    _gfile().remove(path)
+
+
 def recover_directory(path):
   """Puts back a directory that was being replaced when a process was killed."""
   old = path + ".old"
-  if not os.path.isdir(old):
+  if has_scheme(path) or not os.path.isdir(old):
     return
   if os.path.isdir(path):
     shutil.rmtree(old)

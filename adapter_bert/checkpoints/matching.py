@@ -15,6 +15,7 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import names
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.checkpoints import weights as weights_lib
 import modeling
 
@@ -267,6 +268,5 @@ def export_full(prefix, match_, weights):
   arrays[names.GLOBAL_STEP] = np.asarray(
       weights.value(names.GLOBAL_STEP) if names.GLOBAL_STEP in weights.shapes else 0,
       np.int64)
-  with errors.reported():
-    os.makedirs(os.path.dirname(prefix) or ".", exist_ok=True)
+  files.make_directory(os.path.dirname(prefix) or ".")
   weights_lib.write(prefix, arrays)

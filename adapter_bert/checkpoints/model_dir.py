@@ -9,7 +9,6 @@ nothing is converted.
 """
 
 import dataclasses
-import glob
 import json
 import os
 from typing import Optional
@@ -67,14 +66,14 @@ def open_model_dir(path, config_file=None, vocab_file=None, weights=None):
     errors.InputError: there is no model, or more than one.
   """
   path = os.path.expanduser(path)
-  if not os.path.isdir(path):
+  if not files.is_directory(path):
     raise errors.InputError(
         "model_dir %s is %s; give the directory of a model, as Google publishes "
         "it or Hugging Face saves it" %
-        (path, "a file" if os.path.exists(path) else "not there"))
-  if os.path.isfile(os.path.join(path, bert_config.HF_NAME)):
+        (path, "a file" if files.is_file(path) else "not there"))
+  if files.is_file(os.path.join(path, bert_config.HF_NAME)):
     return _hugging_face(path, config_file, vocab_file, weights)
-  if os.path.isfile(os.path.join(path, OPENAI_CONFIG)):
+  if files.is_file(os.path.join(path, OPENAI_CONFIG)):
     return ModelDir(path, OPENAI, "gpt2",
                     config_file or os.path.join(path, OPENAI_CONFIG),
                     vocab_file or _first(path, OPENAI_VOCAB),
@@ -119,11 +118,11 @@ def files_of(model_dir, config_file, vocab_file, init_checkpoint,
       directory is given as init_checkpoint, without its config.
   """
   is_own = model_dir and init_checkpoint and (
-      os.path.realpath(model_dir) == os.path.realpath(init_checkpoint))
+      files.real(model_dir) == files.real(init_checkpoint))
   if not is_own and init_checkpoint and hf_bert.is_dir(init_checkpoint) and (
       not config_file or
-      os.path.realpath(os.path.dirname(config_file) or ".") !=
-      os.path.realpath(init_checkpoint)):
+      files.real(os.path.dirname(config_file) or ".") !=
+      files.real(init_checkpoint)):
     raise errors.InputError(
         "init_checkpoint %s is a directory as Hugging Face saves a model; give "
         "--model_dir=%s in place of bert_config_file, vocab_file and "
@@ -237,7 +236,7 @@ def _has_safetensors(path):
 
 def _google_config(path):
   """bert_config.json, or what others call it: albert_config_tiny.json, ..."""
-  found = glob.glob(os.path.join(glob.escape(path), "*config*.json"))
+  found = files.matching(path, "*config*.json")
   return _first(path, GOOGLE_CONFIG) or _only(
       sorted(name for name in found
              if os.path.basename(name) != hf_tokenizer.CONFIG),
@@ -246,7 +245,7 @@ def _google_config(path):
 
 def _google_vocab(path):
   """vocab.txt, or the one file that is called alike; None without one."""
-  found = glob.glob(os.path.join(glob.escape(path), "*vocab*.txt"))
+  found = files.matching(path, "*vocab*.txt")
   return _first(path, hf_tokenizer.VOCAB) or (
       found[0] if len(found) == 1 else None)
 
@@ -259,7 +258,7 @@ def _one_checkpoint(path):
 
 def _checkpoints_in(path):
   """The .index files of the checkpoints in a directory."""
-  return sorted(glob.glob(os.path.join(glob.escape(path), "*.ckpt*.index")))
+  return sorted(files.matching(path, "*.ckpt*.index"))
 
 
 def _only(found, path, what, flag):
@@ -276,6 +275,6 @@ def _only(found, path, what, flag):
 def _first(path, *names):
   """The path of the first of the files that is there, or None."""
   for name in names:
-    if os.path.isfile(os.path.join(path, name)):
+    if files.is_file(os.path.join(path, name)):
       return os.path.join(path, name)
   return None

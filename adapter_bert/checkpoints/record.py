@@ -87,7 +87,7 @@ def read(output_dir):
 
 def describe_base(weights, path):
   """What a record says of the checkpoints.Weights that a run starts from."""
-  return {"path": os.path.abspath(path), "sha256": weights.digest()}
+  return {"path": files.absolute(path), "sha256": weights.digest()}
 
 
 def base_of(record):

@@ -6,7 +6,6 @@ its own holds `model.ckpt.*` and the run's `run.json`.
 
 import math
 import os
-import shutil
 
 from adapter_bert import names
 from adapter_bert.base import errors
@@ -62,10 +61,11 @@ def write_arrays(output_dir, arrays, record):
       weights_lib.write(
           os.path.join(temporary, weights_lib.CHECKPOINT_NAME), arrays)
       run_record.write(temporary, record)
-      size = sum(entry.stat().st_size for entry in os.scandir(temporary))
+      size = sum(files.size_of(os.path.join(temporary, name))
+                 for name in files.names_in(temporary))
       files.replace_directory(temporary, output_dir)
     finally:
-      shutil.rmtree(temporary, ignore_errors=True)
+      files.remove_directory(temporary)
   return size
 
 

@@ -52,8 +52,8 @@ def newest_readable(directory):
     logging.warning("passing over %s: %s", os.path.join(directory, "checkpoint"),
                     error)
     named = None
-  if named and os.path.dirname(os.path.abspath(named)) == os.path.abspath(
-      directory):
+  if named and files.absolute(os.path.dirname(named)) == files.absolute(
+      directory).rstrip("/"):
     prefixes = [named] + [prefix for prefix in prefixes if prefix != named]
   for prefix in prefixes:
     try:
@@ -121,9 +121,11 @@ def find(path):
 
 
 def _reader(prefix):
-  """tf.train.load_checkpoint, with a line for a file that cannot be read."""
+  """A checkpoint's reader, with a line for a file that cannot be read."""
   with _readable(prefix):
-    return tf.train.load_checkpoint(prefix)
+    # Not load_checkpoint: it asks first whether that is a directory, and under
+    # ram:// every beginning of a name is one.
+    return tf.train.NewCheckpointReader(prefix)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,14 @@ import re
 from typing import Dict, Tuple
 
 from adapter_bert.base import errors
+from adapter_bert.base import files
+
+
+# What TF_CONFIG holds; "index" may be written as a string.
+SHAPE = {
+    "cluster": {"chief": files.Optional([str]), "worker": files.Optional([str])},
+    "task": {"type": str, "index": None},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,20 +80,17 @@ def parse(text):
         '"host2:12345"]}, "task": {"type": "worker", "index": 0}}; '
         "launch_local.py sets it on one machine")
   try:
-    value = json.loads(text)
-  except (ValueError, RecursionError) as error:
-    raise errors.InputError("TF_CONFIG is not JSON (%s): %s" %
-                            (error, short(text))) from error
-  _check_config(isinstance(value, dict), "must be an object", value)
-  addresses = _addresses(value)
-  task = value.get("task")
-  _check_config(isinstance(task, dict),
-                'needs "task": {"type": "worker", "index": 0}', task)
-  kind, index = task.get("type"), task.get("index")
-  _check_config(isinstance(kind, str) and kind in addresses,
+    value = files.parse_json(text, "TF_CONFIG", SHAPE)
+  except errors.InputError as error:
+    raise errors.InputError(
+        '%s; it is as in {"cluster": {"worker": ["host1:12345"]}, "task": '
+        '{"type": "worker", "index": 0}}' % error) from error
+  addresses = _addresses(value["cluster"])
+  kind, index = value["task"]["type"], value["task"]["index"]
+  _check_config(kind in addresses,
                 "task.type must be one of its cluster (%s)" %
                 " or ".join(addresses), kind)
-  if isinstance(index, str) and index.isdecimal():
+  if isinstance(index, str) and re.fullmatch("[0-9]{1,9}", index):
     index = int(index)  # TensorFlow takes it, and job templates write it.
   _check_config(isinstance(index, int) and not isinstance(index, bool) and
                 0 <= index < len(addresses[kind]),
@@ -95,20 +100,19 @@ def parse(text):
   return Place(addresses, kind, index)
 
 
-def _addresses(value):
+def _addresses(cluster):
   """The checked `cluster` of a TF_CONFIG."""
-  cluster = value.get("cluster")
-  _check_config(isinstance(cluster, dict) and bool(cluster),
+  _check_config(bool(cluster),
                 'needs "cluster": {"worker": ["host1:12345", ...]}', cluster)
   addresses = {}
   for kind, listed in cluster.items():
     _check_config(kind in ("chief", "worker"),
                   "cluster has a type that is not supported; there is chief "
                   "(at most one) and worker", kind)
-    _check_config(isinstance(listed, list) and bool(listed),
+    _check_config(bool(listed),
                   "cluster.%s must be a list of host:port" % kind, listed)
     for address in listed:
-      found = isinstance(address, str) and re.fullmatch(
+      found = re.fullmatch(
           r"[^\s/:]+:(\d{1,5})|\[[0-9a-fA-F:]+\]:(\d{1,5})", address)
       _check_config(found and 0 < int(found.group(1) or found.group(2)) < 65536,
                     "cluster.%s must hold host:port, with a port from 1 to "
@@ -136,6 +140,8 @@ def short(text):
 def count_processes(text):
   """How many processes the text of a TF_CONFIG names, whatever else it is."""
   try:
-    return sum(map(len, json.loads(text)["cluster"].values()))
-  except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+    value = files.parse_json(text or "", "TF_CONFIG", {"cluster": dict})
+  except errors.InputError:
     return 0
+  return sum(len(listed) for listed in value["cluster"].values()
+             if isinstance(listed, list))

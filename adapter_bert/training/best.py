@@ -1,8 +1,6 @@
 """The best checkpoint of a run by its score on dev, kept while it trains."""
 
-import contextlib
 import os
-import shutil
 
 from absl import logging
 
@@ -51,8 +49,7 @@ class KeepBest(object):
     newest = weights_lib.newest_readable(self._output_dir)
     if not newest:
       # What is left of another run says nothing of this one.
-      with contextlib.suppress(FileNotFoundError):
-        os.remove(self._path)
+      files.remove_file(self._path)
       return
     step = weights_lib.step_of(newest)
     if step not in [step_ for step_, _ in self._read()]:
@@ -63,7 +60,7 @@ class KeepBest(object):
     del session
     scores = [pair for pair in self._read() if pair[0] < step]
     if not scores:
-      shutil.rmtree(self._best, ignore_errors=True)  # of an earlier run
+      files.remove_directory(self._best)  # of an earlier run
     results = self._score(self._open_weights(
         weights_lib.newest_readable(self._output_dir)))
     score = results[self._metric]

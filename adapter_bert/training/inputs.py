@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import settings
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.checkpoints import bert_config as bert_config_lib
 from adapter_bert.checkpoints import model_dir
 from adapter_bert.data import features
@@ -215,7 +216,7 @@ def check_actions(config, task):
            "; it is predicted from the output_dir of an MNLI run"
            if task.name == "ax" else ""))
   path = config.export_full_checkpoint
-  if path and (not os.path.basename(path) or os.path.isdir(path)):
+  if path and (not os.path.basename(path) or files.is_directory(path)):
     raise errors.InputError(
         "export_full_checkpoint is %s, a directory; give a prefix in it, such "
         "as %s" % (path, os.path.join(path, "bert_model.ckpt")))

@@ -217,8 +217,8 @@ def check_batch(config, group):
 
 def check_export(prefix, weights):
   """Raises InputError if an export would replace what is exported."""
-  if prefix and weights and os.path.realpath(prefix) in map(
-      os.path.realpath, weights.prefixes):
+  if prefix and weights and files.real(prefix) in map(files.real,
+                                                       weights.prefixes):
     raise errors.InputError(
         "export_full_checkpoint is %s, which is what is exported; give "
         "another prefix" % prefix)
@@ -278,7 +278,7 @@ def task_checkpoint_in(output_dir, name):
   # The second one if a kill came while it was being replaced.
   for directory in (name, name + ".old"):
     prefix = os.path.join(output_dir, directory, weights_lib.CHECKPOINT_NAME)
-    if os.path.isfile(prefix + ".index"):
+    if files.is_file(prefix + ".index"):
       return prefix
   return None
 
@@ -363,7 +363,7 @@ def _starting_weights(config, inputs, found, record):
       known, config.init_checkpoint,
       "the run in %s started from" % config.output_dir)
   return _with_pooler(weights, inputs.model), dict(
-      known, path=os.path.abspath(config.init_checkpoint or known["path"]))
+      known, path=files.absolute(config.init_checkpoint or known["path"]))
 
 
 def _check_without_base(config, found):

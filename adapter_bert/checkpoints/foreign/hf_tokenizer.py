@@ -117,8 +117,11 @@ def read(vocab_file):
     _check_ids(vocab, vocab_file)
   else:
     files.check_regular(vocab_file, "--vocab_file")
+    if files.has_scheme(vocab_file) and not files.is_file(vocab_file):
+      raise errors.InputError("cannot read the vocabulary %s: there is no such "
+                              "file" % vocab_file)
     with errors.reported():
-      vocab = tokenization.load_vocab(vocab_file)
+      vocab = tokenization.load_vocab(vocab_file, files.open_binary)
     if whole:
       _check_whole(whole, path(WHOLE))
   _check_config(config, path(CONFIG))
