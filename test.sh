@@ -26,12 +26,15 @@ if [ ! "$venv/installed.test" -nt setup.py ]; then
   touch "$venv/installed.test"
 fi
 
-if [ "${1:-}" = --all ]; then
-  shift
-else
-  # Two files at a time. The long ones run alone: some kill processes and time
-  # how the others notice.
-  set -- -m 'not slow' -n 2 --dist loadfile "$@"
-fi
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
-exec "$venv/bin/python" -m pytest -q "$@"
+all=
+if [ "${1:-}" = --all ]; then
+  all=yes
+  shift
+fi
+# Two files at a time.
+"$venv/bin/python" -m pytest -q -m 'not slow' -n 2 --dist loadfile "$@"
+# The long ones run alone: some kill processes and time how the others notice.
+if [ "$all" ]; then
+  exec "$venv/bin/python" -m pytest -q -m slow "$@"
+fi
