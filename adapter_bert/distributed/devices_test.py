@@ -14,7 +14,6 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 
 from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.distributed import cores

@@ -11,7 +11,6 @@ import numpy as np
 from adapter_bert import names
 from adapter_bert.base import errors
 from adapter_bert.checkpoints import prefixes
-from adapter_bert.checkpoints import record as run_record
 from adapter_bert.checkpoints import task as task_lib
 from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.training import specs

@@ -559,12 +559,12 @@ def test_dropped_adapters(files, tmp_path):
   found = outputs_of(predicted(files, lines, "MRPC", "CoLA",
                                drop_adapters="0"), "MRPC")
   copy = shutil.copytree(task_of(files, "MRPC"), str(tmp_path / "task"))
-  weights = checkpoints.Weights([checkpoints.find(copy)])
+  weights = weights_lib.Weights([weights_lib.find(copy)])
   arrays = {name: weights.value(name) for name in weights.shapes}
   for name in arrays:
     if "layer_0/" in name and "adapters/" in name:
       arrays[name] = np.zeros_like(arrays[name])
-  checkpoints.write(checkpoints.find(copy), arrays)
+  weights_lib.write(weights_lib.find(copy), arrays)
   expected = outputs_of(predicted(files, lines, task_checkpoints=[copy]),
                         "MRPC")
   np.testing.assert_allclose(found, expected, atol=1e-6)

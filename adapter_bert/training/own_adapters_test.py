@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-from adapter_bert import settings
 from adapter_bert import test_util
 from adapter_bert.base import errors
 from adapter_bert.experiments import parameters

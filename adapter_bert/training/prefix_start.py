@@ -9,7 +9,6 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
 from adapter_bert.checkpoints import matching
-from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.training import graphs
 import modeling
 
