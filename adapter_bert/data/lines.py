@@ -57,7 +57,11 @@ def output_file(path, input_path):
   Raises: InputError if it is, or cannot be written.
   """
   if path is None:
-    yield sys.stdout.buffer
+    try:
+      yield sys.stdout.buffer
+    except errors.InputError:
+      _discard_stdout()
+      raise
     return
   with errors.reported():
     if (input_path is not None and os.path.exists(path) and
@@ -65,5 +69,37 @@ def output_file(path, input_path):
       raise errors.InputError("output %s is the input; give another file" %
                               path)
     output = open(path, "wb")
-  with output:
+  try:
     yield output
+  except BaseException:
+    # What could not be written is still in the buffer, and would fail again.
+    with contextlib.suppress(OSError):
+      output.close()
+    raise
+  with errors.reported():
+    output.close()
+
+
+def _discard_stdout():
+  """What is left in stdout's buffer goes nowhere, so that Python, which writes
+  it at its end, does not complain of a full disk once more."""
+  with contextlib.suppress(OSError, ValueError):
+    sys.stdout.flush()
+    return
+  with contextlib.suppress(OSError, ValueError):
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def write(output, answers, path):
+  """Writes bytes to what `output_file` gave for `path`, at once.
+
+  Raises: InputError if it cannot be written, as on a full disk.
+  """
+  try:
+    output.write(answers)
+    output.flush()
+  except OSError as error:
+    raise errors.InputError("cannot write the answers to %s: %s" % (
+        path or "stdout", error.strerror or error)) from error

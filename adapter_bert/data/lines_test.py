@@ -1,6 +1,9 @@
 """What is read at once, and what is refused."""
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +54,26 @@ def test_output_is_not_the_input(tmp_path):
   with pytest.raises(errors.InputError, match="No such file"):
     with lines.output_file(str(tmp_path / "no" / "file"), None):
       pass
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_output_is_one_line():
+  with pytest.raises(errors.InputError,
+                     match="answers to /dev/full: No space left"):
+    with lines.output_file("/dev/full", None) as output:
+      lines.write(output, b"answer\n", "/dev/full")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_stdout_is_one_line():
+  program = ("from adapter_bert.base import errors\n"
+             "from adapter_bert.data import lines\n"
+             "def main(argv):\n"
+             "  with lines.output_file(None, None) as output:\n"
+             "    lines.write(output, b'answer', None)\n"
+             "errors.run(main)\n")
+  with open("/dev/full", "wb") as full:
+    done = subprocess.run([sys.executable, "-c", program], stdout=full,
+                          stderr=subprocess.PIPE, text=True, check=False)
+  assert (done.returncode, done.stderr) == (
+      1, "error: cannot write the answers to stdout: No space left on device\n")

@@ -267,9 +267,7 @@ def run(options, start=None):
                  time.monotonic() - start, where)
     for lines in lines_lib.chunks_of(source, where, "a JSON object"):
       answers, failure = answerer.answer(lines)
-      with errors.reported():
-        output.write(answers)
-        output.flush()
+      lines_lib.write(output, answers, options.output)
       if failure:
         raise failure
     logging.info("%d prompts, %d tokens in %.2f s: %.1f tokens/s",

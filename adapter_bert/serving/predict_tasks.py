@@ -409,9 +409,7 @@ def run(options, start=None):
     try:
       for lines in lines_lib.chunks_of(source, where):
         answers, failure = predictor.answer(lines)
-        with errors.reported():
-          output.write(answers)
-          output.flush()
+        lines_lib.write(output, answers, options.output)
         if failure:
           raise failure
     finally:
