@@ -616,7 +616,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_all(pair):
   lines = [error_of(process) for process in pair.start_both()]
   for line in lines:
     assert re.search("error: .*checkpoint of step 20 cannot be written: .*; Is "
-                     "a directory; the one before is still there", line)
+                     "a directory; that of step 18 is still there", line)
 
 
 @pytest.mark.slow

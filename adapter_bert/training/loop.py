@@ -488,9 +488,13 @@ class _Saving(object):
     try:
       self._saver.save(self._session, self._prefix, global_step=step,
                        write_meta_graph=False)
-    except tf.errors.OpError as error:
+    # A ValueError: the directory is gone.
+    except (tf.errors.OpError, ValueError) as error:
       raise errors.InputError(
-          "the checkpoint of step %d cannot be written: %s; the one before is "
-          "still there, run again to go on from it" %
-          (step, errors.op_reason(error))) from error
+          "the checkpoint of step %d cannot be written: %s; %s" %
+          (step, errors.op_reason(error) if isinstance(
+              error, tf.errors.OpError) else error,
+           "that of step %d is still there, run again to go on from it" %
+           self._last_step if self._last_step else
+           "there is no earlier one to go on from")) from error
     self._last_step, self._last_time = step, time.monotonic()

@@ -516,3 +516,18 @@ def test_a_record_that_lacks_something_says_what():
     del record[key]
     with pytest.raises(errors.InputError, match="run.json has no '%s'" % key):
       specs.model_from_record(record, "here")
+
+
+@pytest.mark.parametrize("last_step, words", [
+    (0, "there is no earlier one to go on from"),
+    (10, "that of step 10 is still there")])
+def test_a_checkpoint_that_cannot_be_written(tmp_path, last_step, words):
+  (tmp_path / "file").write_text("in the place of output_dir")
+  with tf.Graph().as_default(), tf.Session() as session:
+    tf.get_variable("x", [1])
+    session.run(tf.global_variables_initializer())
+    saving = training._Saving(  # pylint: disable=protected-access
+        session, tf.train.Saver(), str(tmp_path / "file" / "out"), SPEC, (),
+        last_step)
+    with pytest.raises(errors.InputError, match="step 12 .*" + words):
+      saving.save_unless_saved(12)
