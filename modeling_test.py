@@ -1421,7 +1421,7 @@ def test_attention_over_tokens_alone_needs_matrices_and_a_mask():
   tokens = modeling.TokenRows(tf.ones([2, 3], tf.int32))
   for tensor, mask in ((tf.zeros([2, 3, 4]), tf.ones([2, 1, 3])),
                        (tf.zeros([6, 4]), None)):
-    with pytest.raises(ValueError, match="needs matrices.*attention_mask"):
+    with pytest.raises(ValueError, match="needs their rows and a mask"):
       modeling.attention_layer(tensor, tensor, mask, batch_size=2,
                                from_seq_length=3, to_seq_length=3,
                                tokens=tokens)
