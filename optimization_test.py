@@ -373,7 +373,8 @@ def _golden_graph(golden, feeds, replicas, skip_padding, compiled=False):
     # As the training step does it by default.
     pytest.param(True, 1, True, True, id="compiled"),
     pytest.param(True, 2, False, True, id="mirrored2"),
-    pytest.param(True, 3, False, False, id="mirrored3"),
+    pytest.param(True, 3, False, False, id="mirrored3",
+                 marks=pytest.mark.slow),
 ])
 def test_golden_training(resource, replicas, compiled, skip_padding):
   golden = test_util.golden("adapter_small")

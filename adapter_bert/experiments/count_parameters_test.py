@@ -440,6 +440,7 @@ def run_program(*args):
                         capture_output=True, encoding="utf-8", check=False)
 
 
+@pytest.mark.slow
 def test_as_a_program(tiny_file):
   run = run_program(tiny_file)
   assert run.returncode == 0, run.stderr
