@@ -6,10 +6,14 @@ import multiprocessing
 import os
 import re
 import shlex
+import subprocess
+import sys
 
 from absl import flags
 import pytest
 
+from adapter_bert import test_util
+import run_classifier_test
 import setup
 
 ROOT = os.path.dirname(os.path.abspath(setup.__file__))
@@ -100,3 +104,49 @@ def test_every_link_leads_somewhere():
       if "://" not in target:
         path = os.path.join(os.path.dirname(page), target)
         assert os.path.exists(path), (page, target)
+
+
+# What README.md says for data and models that can be made here: all but what
+# needs somebody's directory (/path/to/...), and the sweep, whose 24 runs take
+# too long; sweep_test.py runs sweeps.
+RUN_AS_WRITTEN = ("run_classifier", "adapter_bert.serving.predict_tasks",
+                  "adapter_bert.serving.export")
+
+
+@pytest.mark.slow
+def test_commands_of_the_readme_run_as_written(tmp_path):
+  files = run_classifier_test.Files(str(tmp_path / "glue"))
+  config = test_util.tiny_config(**dict(files.config.to_dict(),
+                                        max_position_embeddings=128))
+  files.write("bert/bert_config.json", [config.to_json_string()])
+  run_classifier_test.write_base(files.path("bert/bert_model.ckpt"), config)
+  (tmp_path / "in.tsv").write_text("the cat sat\n" * 3)
+  environment = dict(os.environ, GLUE_DIR=files.root,
+                     BERT_BASE_DIR=files.path("bert"))
+  variables = {"$" + name: environment[name]
+               for name in ("GLUE_DIR", "BERT_BASE_DIR")}
+
+  def run(module, arguments):
+    # First the places of results, for the others may be in /tmp themselves.
+    for old, new in [("=/tmp/", "=%s/" % tmp_path),
+                     (",/tmp/", ",%s/" % tmp_path)] + list(variables.items()):
+      arguments = [word.replace(old, new) for word in arguments]
+    done = subprocess.run([sys.executable, "-m", module] + arguments,
+                          cwd=str(tmp_path), env=environment, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+  commands = [program_of(words) for words in commands_of(PAGES[0])]
+  commands = [c for c in commands if c and c[0] in RUN_AS_WRITTEN and
+              "/path/to/" not in " ".join(c[1])]
+  assert [c[0] for c in commands] == list(RUN_AS_WRITTEN)
+  run(*commands[0])  # MRPC; the next command has a second task, of sentences.
+  run("run_classifier", [
+      "--task_name=CoLA", "--do_train", "--data_dir=$GLUE_DIR/CoLA",
+      "--vocab_file=$BERT_BASE_DIR/vocab.txt",
+      "--bert_config_file=$BERT_BASE_DIR/bert_config.json",
+      "--init_checkpoint=$BERT_BASE_DIR/bert_model.ckpt",
+      "--output_dir=/tmp/sst"])
+  for command in commands[1:]:
+    run(*command)
