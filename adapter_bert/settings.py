@@ -135,7 +135,7 @@ RUN = (
             decides_result=False, agreed=None, swept=False, is_path=True,
             programs=_RUNS + ("exchange", "export", "export_generator")),
     Setting("task_spec", str, None,
-            "A JSON file that describes a task of your own, in the place of "
+            "A JSON file that describes a task of your own, in place of "
             "task_name; task_specs.py says what is in it.", agreed=None,
             is_path=True,
             programs=_RUNS + ("exchange",)),
@@ -236,7 +236,7 @@ RUN = (
             recorded="schedule",
             programs=_RUNS),
     Setting("adapter_fn", str, None,
-            "An adapter of your own in the place of the bottleneck: "
+            "An adapter of your own in place of the bottleneck: "
             "package.module:function. predict_tasks, export, generate and "
             "figures take several with commas between them, those that a "
             "run.json may name.",
@@ -547,7 +547,7 @@ def options_class(program):
 
 
 def optional(settings):
-  """The Settings with None in the place of a REQUIRED default."""
+  """The Settings with None in place of a REQUIRED default."""
   return [dataclasses.replace(setting, default=setting.plain_default)
           for setting in settings]
 

@@ -32,7 +32,7 @@ def commands_of(page):
 
 
 def program_of(words):
-  """(A command's module, its arguments); None for what is no program of ours."""
+  """(A command's module, its arguments); None if the program is not ours."""
   words = [word for i, word in enumerate(words)
            if not (re.match(r"[A-Z_0-9]+=", word) and
                    all("=" in before for before in words[:i]))]

@@ -1,6 +1,6 @@
 """The schedulers' examples make a TF_CONFIG that is right, and real flags.
 
-Run with programs in the place of the scheduler's and of Python that print what
+Run with programs in place of the scheduler's and of Python that print what
 they are given.
 """
 

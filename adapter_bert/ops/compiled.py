@@ -193,7 +193,7 @@ def _and_of_bias(gradient, bias):
                             bias.dtype.base_dtype)]
 
 
-# For the gradient of an activation its slope is kept in the place of x: as
+# For the gradient of an activation its slope is kept in place of x: as
 # large, and nothing is left to compute but one product.
 
 

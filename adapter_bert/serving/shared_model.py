@@ -232,7 +232,7 @@ def table_of(shape, values):
   """Arrays in one, padded with zeros: float32 of that shape, [n, ...].
 
   Args:
-    values: n arrays, or None in the place of one that is all zeros.
+    values: n arrays, or None in place of one that is all zeros.
   """
   table = np.zeros(shape, np.float32)
   for row, value in zip(table, values):

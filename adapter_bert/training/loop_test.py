@@ -522,7 +522,7 @@ def test_a_record_that_lacks_something_says_what():
     (0, "there is no earlier one to go on from"),
     (10, "that of step 10 is still there")])
 def test_a_checkpoint_that_cannot_be_written(tmp_path, last_step, words):
-  (tmp_path / "file").write_text("in the place of output_dir")
+  (tmp_path / "file").write_text("in place of output_dir")
   with tf.Graph().as_default(), tf.Session() as session:
     tf.get_variable("x", [1])
     session.run(tf.global_variables_initializer())

@@ -36,7 +36,7 @@ class SequenceSpec(specs.ModelSpec):
   config: a config of one of models/families.py.
   tune: see tuning.Tuning; "full" is the model without adapters and prefixes.
   adapter_size, adapter_init_scale: see modeling.feedforward_adapter.
-  adapter_fn: own_adapters.OwnAdapter in the place of that, or None.
+  adapter_fn: own_adapters.OwnAdapter in place of that, or None.
   adapter_layers: indices of the layers with adapters; None: all. GPT-2 only.
   cross_adapters: bool, see models/encoder_decoder.py.
   prefix_length: int, P. prefix_hidden_size: int, of the prefix's MLP; None: it

@@ -143,12 +143,12 @@ class ClassifierSpec(ModelSpec):
 
   bert_config: modeling.BertConfig.
   num_labels: int; the head's outputs.
-  is_regression: one score with a squared error in the place of classes.
+  is_regression: one score with a squared error in place of classes.
   adapter_size: int, m; adapter_init_scale: float (Houlsby et al., section 2.1).
   adapter_layers: indices of the layers with adapters; None: all.
   adapter_order: "houlsby" or "pfeiffer", see modeling.transformer_model.
   adapter_act: the bottleneck's activation, a key of modeling.ACTIVATIONS.
-  adapter_fn: an adapter of one's own, in the place of the bottleneck; what
+  adapter_fn: an adapter of one's own, in place of the bottleneck; what
     run.json records is its `name`, see own_adapters.OwnAdapter.
   tune, top_n_layers: what is trained, see Tuning.
   precision: "float32" or "bfloat16", see Tuning.variable_getter.
@@ -300,7 +300,7 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
     use_one_hot_embeddings: bool, see modeling.BertModel.
     adapter_fn, adapter_layers, skip_padding, prefix_fn, prefix_positions,
       adapter_order: see modeling.BertModel.
-    is_regression: bool; squared error in the place of cross-entropy.
+    is_regression: bool; squared error in place of cross-entropy.
     head_dropout_prob: float, the probability of dropping before the head.
     ops: see modeling.BertModel.
 
