@@ -244,10 +244,11 @@ def test_saved_model_cli(files, tmp_path):
                 "signature_def['tasks']", "inputs['task_ids']",
                 "outputs['labels']", "shape: (-1, -1)"):
     assert words in shown
+  ids = str(tmp_path / "ids.npy")
+  np.save(ids, np.array([[2, 4, 3, 5, 3]], np.int32))
   subprocess.run(
       cli + ["run", "--dir", files.directory, "--tag_set", "serve",
-             "--signature_def", "mrpc_ids", "--input_exprs",
-             "input_ids=np.array([[2, 4, 3, 5, 3]], dtype=np.int32)",
+             "--signature_def", "mrpc_ids", "--inputs", "input_ids=" + ids,
              "--outdir", str(tmp_path)], check=True)
   expected, _ = files.predicted()
   assert np.load(str(tmp_path / "probabilities.npy")).shape == (
