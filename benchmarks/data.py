@@ -103,7 +103,7 @@ def _write_large_set(directory, examples):
       rng.random() < 0.5, " ".join(rng.choices(_WORDS, k=rng.randint(4, 12))))
                       for _ in range(examples)))
   write("vocab.txt", "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]"] + _WORDS))
-  write("config.json", [json.dumps(_CONFIG)])
+  write("bert_config.json", [json.dumps(_CONFIG)])
   write("task.json", [json.dumps(_TASK)])
 
 
@@ -132,7 +132,7 @@ def measure_large_set(directory):
       [sys.executable, _PROGRAM, "--do_train", "--max_seq_length=32",
        "--task_spec=" + place("task.json"), "--data_dir=" + directory,
        "--vocab_file=" + place("vocab.txt"), "--output_dir=" + place("out"),
-       "--bert_config_file=" + place("config.json"),
+       "--bert_config_file=" + place("bert_config.json"),
        "--num_train_epochs=%d" % _EPOCHS],
       stderr=subprocess.PIPE, text=True)
   first = last = 0
