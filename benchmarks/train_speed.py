@@ -186,8 +186,8 @@ def _check_flags():
     if _without_before(name) not in SUBJECTS:
       raise errors.InputError("unknown subject %r; known are %s" %
                               (name, ", ".join(SUBJECTS)))
-    if name.endswith(_BEFORE) and not os.path.isdir(
-        os.path.join(FLAGS.before or "", "benchmarks")):
+    if name.endswith(_BEFORE) and not (FLAGS.before and os.path.isdir(
+        os.path.join(FLAGS.before, "benchmarks"))):
       raise errors.InputError(
           "%s needs --before, another checkout of this project; it is %s" %
           (name, FLAGS.before))
