@@ -18,6 +18,7 @@ import collections
 import contextlib
 import json
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -30,6 +31,10 @@ TESTDATA = os.path.join(ROOT, "testdata")
 
 # Programs that tests start, in whatever directory, find this checkout first.
 os.environ["PYTHONPATH"] = ROOT
+
+# A shell that runs the tests in the background has SIGINT ignored, for them and
+# for the programs that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # arrays: str -> numpy array, the inputs and what the reference made of them;
 # facts: what its .json says; checkpoint: the prefix of its weights.

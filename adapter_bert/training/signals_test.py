@@ -18,6 +18,8 @@ def fixture_terminated():
   """A list of the SIGTERMs that had their usual effect, which is to be put on
   that list here."""
   seen = []
+  # What a shell in the background has ignored is not noted.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   before = signal.signal(signal.SIGTERM, lambda *unused: seen.append(1))
   yield seen
   signal.signal(signal.SIGTERM, before)

@@ -150,7 +150,7 @@ def test_heads_of_other_tasks_are_dropped_with_a_line(hf, caplog):
   assert hf_bert.head_rows(HF, None) is None
   change_tensors(hf, lambda tensors: {
       n.replace("classifier", "qa_outputs"): t for n, t in tensors.items()})
-  caplog.set_level("INFO")
+  caplog.set_level("INFO", logger="absl")
   assert hf_bert.head_rows(hf, RTE) is None
   assert "its head (qa_outputs) is of another task" in caplog.text
   with pytest.raises(errors.InputError, match="has no classifier; its head is"):
