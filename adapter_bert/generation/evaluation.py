@@ -31,7 +31,7 @@ _REPORT_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation(object):
+class Evaluation(evaluation.Scored):
   """A run's model on the splits of its task.
 
   task: seq2seq.TextTask.
@@ -86,7 +86,7 @@ class Evaluation(object):
                "global_step": weights_lib.step_of(weights.prefixes[-1])}
     if not self.task.is_plain_text:
       results.update(self._metrics(split, weights))
-    self._write_summary(split, results)
+    self.write_summary(split, results)
     return results
 
   def _metrics(self, split, weights):
@@ -102,22 +102,6 @@ class Evaluation(object):
       results.update(seq2seq.glue_metrics(
           self.task, split, self.data.data_dir,
           [text_of[example.source] for example in examples]))
-    return results
-
-  def evaluate(self, split, weights):
-    """`score`; the chief writes eval_results<suffix>.txt, too."""
-    began = time.monotonic()
-    results = self.score(split, weights)
-    if results is None:
-      return None
-    logging.info("%s: %d examples in %.1f s", split.name,
-                 self.records[split.name].num_examples,
-                 time.monotonic() - began)
-    lines = ["%s = %s\n" % item for item in sorted(results.items())]
-    for line in lines:
-      logging.info("  %s", line.rstrip())
-    files.write_atomically(os.path.join(
-        self.output_dir, "eval_results%s.txt" % split.suffix), lines)
     return results
 
   def predict(self, split, weights):
@@ -174,12 +158,3 @@ class Evaluation(object):
                        reports.duration((len(order) - done) / done *
                                         (now - began)))
     return found
-
-  def _write_summary(self, split, results):
-    """TensorBoard scalars, in a directory of their own for each split."""
-    writer = reports.summary_writer(
-        os.path.join(self.output_dir, "eval" + split.suffix))
-    writer.add_summary(reports.scalar_summary(
-        {k: v for k, v in results.items() if k != "global_step"}),
-        results["global_step"])
-    writer.flush()

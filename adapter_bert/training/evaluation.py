@@ -198,8 +198,42 @@ def _in_order(parts, num_examples):
 # ------------------------------------------------------ the splits of a task
 
 
+class Scored(object):
+  """What a run writes of the scores of its splits, whatever its model is.
+
+  A class that has `score(split, weights)`, `records` and `output_dir`, as
+  Evaluation has them, gets the rest from here.
+  """
+
+  def evaluate(self, split, weights):
+    """`score`; the chief writes eval_results<suffix>.txt, too."""
+    began = time.monotonic()
+    results = self.score(split, weights)
+    if results is None:
+      return None
+    logging.info("%s: %d examples in %.1f s", split.name,
+                 self.records[split.name].num_examples,
+                 time.monotonic() - began)
+    lines = ["%s = %s\n" % item for item in sorted(results.items())]
+    for line in lines:
+      logging.info("  %s", line.rstrip())
+    files.write_atomically(os.path.join(
+        self.output_dir, "eval_results%s.txt" % split.suffix), lines)
+    return results
+
+  def write_summary(self, split, results):
+    """TensorBoard scalars, in a directory of their own for each split."""
+    scalars = {k: v for k, v in results.items() if k != "global_step"}
+    # One writer for the whole run: a second one of the same second would
+    # overwrite the first one's file.
+    writer = reports.summary_writer(
+        os.path.join(self.output_dir, "eval" + split.suffix))
+    writer.add_summary(reports.scalar_summary(scalars), results["global_step"])
+    writer.flush()
+
+
 @dataclasses.dataclass(frozen=True)
-class Evaluation(object):
+class Evaluation(Scored):
   """A run's model on the splits of its task, and the files that come of it.
 
   records: {split.name: tfrecords.RecordSet}.
@@ -243,23 +277,7 @@ class Evaluation(object):
                                 predictions.outputs),
         eval_loss=loss, loss=loss,
         global_step=weights_lib.step_of(weights.prefixes[-1]))
-    self._write_summary(split, results)
-    return results
-
-  def evaluate(self, split, weights):
-    """`score`; the chief writes eval_results<suffix>.txt, too."""
-    began = time.monotonic()
-    results = self.score(split, weights)
-    if results is None:
-      return None
-    logging.info("%s: %d examples in %.1f s", split.name,
-                 self.records[split.name].num_examples,
-                 time.monotonic() - began)
-    lines = ["%s = %s\n" % item for item in sorted(results.items())]
-    for line in lines:
-      logging.info("  %s", line.rstrip())
-    files.write_atomically(os.path.join(
-        self.output_dir, "eval_results%s.txt" % split.suffix), lines)
+    self.write_summary(split, results)
     return results
 
   def predict(self, split, weights):
@@ -278,13 +296,3 @@ class Evaluation(object):
   def _predictions(self, split, weights, batch_size):
     return predict(self.model, self.records[split.name], weights, batch_size,
                    self.group, self.seed, self.init_shared_from)
-
-  def _write_summary(self, split, results):
-    """TensorBoard scalars, in a directory of their own for each split."""
-    scalars = {k: v for k, v in results.items() if k != "global_step"}
-    # One writer for the whole run: a second one of the same second would
-    # overwrite the first one's file.
-    writer = reports.summary_writer(
-        os.path.join(self.output_dir, "eval" + split.suffix))
-    writer.add_summary(reports.scalar_summary(scalars), results["global_step"])
-    writer.flush()
