@@ -220,9 +220,6 @@ def check_actions(config, task):
     raise errors.InputError(
         "export_full_checkpoint is %s, a directory; give a prefix in it, such "
         "as %s" % (path, os.path.join(path, "bert_model.ckpt")))
-  if config.do_train and not config.num_train_epochs:
-    raise errors.InputError("num_train_epochs is 0, so there is nothing to "
-                            "train; leave out do_train")
   if config.do_train and config.task_checkpoint:
     raise errors.InputError(
         "task_checkpoint is evaluated and predicted with; to train on from it, "
@@ -230,6 +227,14 @@ def check_actions(config, task):
   if config.save_best and not task.dev:
     raise errors.InputError("save_best needs a dev file, and %s has none" %
                             task.display_name)
+  check_training(config)
+
+
+def check_training(config):
+  """Raises InputError if the settings of a training do not fit each other."""
+  if config.do_train and not config.num_train_epochs:
+    raise errors.InputError("num_train_epochs is 0, so there is nothing to "
+                            "train; leave out do_train")
   if config.early_stopping and not config.save_best:
     raise errors.InputError("early_stopping is %d, but save_best is not set" %
                             config.early_stopping)

@@ -171,11 +171,7 @@ def make(config, inputs, group):
                                 lambda: run_in(config.output_dir))
   record = _checked_record(config, inputs.record, found)
   record["schedule"]["replicas"] = group.num_replicas
-  if config.do_train and found and not goes_on:
-    raise errors.InputError(
-        "output_dir %s has the task checkpoint of a finished run, and no "
-        "training checkpoint to go on from; leave out do_train, or give another "
-        "output_dir" % config.output_dir)
+  check_goes_on(config, found, goes_on)
   if config.init_checkpoint:
     weights_lib.find(config.init_checkpoint)  # Also where it is not used.
   training = weights = None
@@ -204,6 +200,16 @@ def make(config, inputs, group):
       predict_batch_size=config.predict_batch_size, seed=config.seed)
   check_export(plan.export_prefix, weights or training.weights)
   return plan
+
+
+def check_goes_on(config, found, goes_on):
+  """Raises InputError if a finished run is to be trained that kept no training
+  checkpoint; `found` and `goes_on` are what `run_in` gave."""
+  if config.do_train and found and not goes_on:
+    raise errors.InputError(
+        "output_dir %s has the task checkpoint of a finished run, and no "
+        "training checkpoint to go on from; leave out do_train, or give another "
+        "output_dir" % config.output_dir)
 
 
 def check_batch(config, group):

@@ -23,7 +23,6 @@ from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.data import seq2seq
 from adapter_bert.data import text_tokenizers
 from adapter_bert.data import tfrecords
-from adapter_bert.distributed import devices as distribution
 from adapter_bert.models import families
 from adapter_bert.training import best
 from adapter_bert.training import inputs as inputs_lib
@@ -116,17 +115,10 @@ def _check_actions(config, task):
     raise errors.InputError(
         "--do_predict: the task %s is plain text, without sources to predict "
         "from; generate.py goes on from prompts" % task.display_name)
-  if config.do_train and not config.num_train_epochs:
-    raise errors.InputError("num_train_epochs is 0, so there is nothing to "
-                            "train; leave out do_train")
   if config.do_train and config.task_checkpoint:
     raise errors.InputError("task_checkpoint is evaluated and predicted with, "
                             "and not trained on; leave out one of the two")
-  if config.early_stopping and not config.save_best:
-    raise errors.InputError("early_stopping is %d, but save_best is not set" %
-                            config.early_stopping)
-  distribution.check(config.distribution, config.start_timeout,
-                     config.heartbeat_timeout)
+  inputs_lib.check_training(config)
 
 
 # ------------------------------------------------------- model and tokenizers
@@ -316,11 +308,7 @@ def make(config, inputs, group):
   found, goes_on = group.decide("the run in output_dir",
                                 lambda: plan_lib.run_in(config.output_dir))
   _check_same(config, inputs.record, found)
-  if config.do_train and found and not goes_on:
-    raise errors.InputError(
-        "output_dir %s has the task checkpoint of a finished run, and no "
-        "training checkpoint to go on from; leave out do_train, or give another "
-        "output_dir" % config.output_dir)
+  plan_lib.check_goes_on(config, found, goes_on)
   base = weights_lib.Weights.of_tensors(inputs.base, inputs.directory.path)
   recorded = run_record.base_of(found)
   if recorded:
