@@ -184,9 +184,6 @@ def define(settings, required=(), flag_values=absl_flags.FLAGS):
   for setting in settings:
     _DEFINE[setting.kind](setting.name, setting.plain_default, setting.help,
                           flag_values=flag_values)
-    # absl shows with --help what the program itself defines, by this name.
-    flag_values.register_key_flag_for_module(sys.argv[0],
-                                             flag_values[setting.name])
   absl_flags.mark_flags_as_required(list(required), flag_values=flag_values)
 
 

@@ -96,4 +96,4 @@ def test_paths_can_be_opened_by_what_the_config_has(monkeypatch):
 def test_help_shows_the_flags():
   values = absl_flags.FlagValues()
   flags.define(ROWS[1:2], flag_values=values)
-  assert "--rate" in values.main_module_help()
+  assert "--rate" in values.module_help(__name__)
