@@ -289,6 +289,32 @@ def task_checkpoint_in(output_dir, name):
   return None
 
 
+def gone_on_with(config, found):
+  """What a run has to fit: a list of (run.json's dict or None, what that is,
+  what to give instead), the last two for run_record.check_same_run.
+
+  Args:
+    config: the settings of a run.
+    found: dict or None, the run.json in output_dir.
+  """
+  others = [(found, "output_dir %s holds another run" % config.output_dir,
+             "another output_dir")]
+  if config.task_checkpoint:
+    prefix = weights_lib.find(config.task_checkpoint)
+    others.append((run_record.read(os.path.dirname(prefix)),
+                   "task_checkpoint %s is of another run" % prefix,
+                   "the flags that it was trained with"))
+  return others
+
+
+def kept_in(config):
+  """The prefix of the checkpoint in output_dir that counts, or None: the best
+  with save_best, else the newest, else the task checkpoint."""
+  kept = config.save_best and task_checkpoint_in(config.output_dir, best.BEST)
+  return (kept or weights_lib.newest_readable(config.output_dir) or
+          task_checkpoint_in(config.output_dir, TASK))
+
+
 def _checked_record(config, record, found):
   """What run.json is to hold, compared with the runs that are gone on with.
 
@@ -300,14 +326,7 @@ def _checked_record(config, record, found):
   Raises: InputError if one of them is of another run.
   """
   record = dict(record, schedule=dict(record["schedule"]))
-  others = [(found, "output_dir %s holds another run" % config.output_dir,
-             "another output_dir")]
-  if config.task_checkpoint:
-    prefix = weights_lib.find(config.task_checkpoint)
-    others.append((run_record.read(os.path.dirname(prefix)),
-                   "task_checkpoint %s is of another run" % prefix,
-                   "the flags that it was trained with"))
-  for other, what, give in others:
+  for other, what, give in gone_on_with(config, found):
     if other and record["init_shared_from"] is None:
       # Where the frozen layers came from does not have to be said again.
       record["init_shared_from"] = other.get("init_shared_from")
@@ -387,18 +406,10 @@ def _check_without_base(config, found):
 
 
 def _weights_to_evaluate(config, inputs, group):
-  """The Weights to evaluate: the first there is of task_checkpoint, the best
-  with save_best, the newest in output_dir, the task checkpoint in it, and
-  init_checkpoint."""
-
-  def in_output_dir():
-    kept = config.save_best and task_checkpoint_in(config.output_dir,
-                                                    best.BEST)
-    return (kept or weights_lib.newest_readable(config.output_dir) or
-            task_checkpoint_in(config.output_dir, TASK))
-
+  """The Weights to evaluate: the first there is of task_checkpoint, what is
+  `kept_in` output_dir, and init_checkpoint."""
   path = config.task_checkpoint or group.shared_path(
-      config.output_dir, in_output_dir, ".index")
+      config.output_dir, lambda: kept_in(config), ".index")
   if path:
     weights = weights_lib.Weights.open(path, base=config.init_checkpoint,
                                        force_base=config.force_base)

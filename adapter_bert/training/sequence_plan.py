@@ -24,7 +24,6 @@ from adapter_bert.data import seq2seq
 from adapter_bert.data import text_tokenizers
 from adapter_bert.data import tfrecords
 from adapter_bert.models import families
-from adapter_bert.training import best
 from adapter_bert.training import inputs as inputs_lib
 from adapter_bert.training import plan as plan_lib
 from adapter_bert.training import sequence_specs
@@ -342,29 +341,14 @@ def make(config, inputs, group):
 
 def _check_same(config, record, found):
   """Raises InputError if a run that is gone on with is another one."""
-  others = [(found, "output_dir %s holds another run" % config.output_dir,
-             "another output_dir")]
-  if config.task_checkpoint:
-    prefix = weights_lib.find(config.task_checkpoint)
-    others.append((run_record.read(os.path.dirname(prefix)),
-                   "task_checkpoint %s is of another run" % prefix,
-                   "the flags that it was trained with"))
   fixed = ["config", "tokenizers"] + settings.recorded("run", _PROGRAM)
-  for other, what, give in others:
+  for other, what, give in plan_lib.gone_on_with(config, found):
     run_record.check_same_run(other, record, fixed, what, give, config.do_train)
 
 
 def _weights_to_evaluate(config, base, group):
-  """The Weights to evaluate: the first there is of task_checkpoint, the best
-  with save_best, the newest in output_dir, the task checkpoint in it, and the
-  model as it was published."""
-
-  def in_output_dir():
-    kept = config.save_best and plan_lib.task_checkpoint_in(config.output_dir,
-                                                            best.BEST)
-    return (kept or weights_lib.newest_readable(config.output_dir) or
-            plan_lib.task_checkpoint_in(config.output_dir, plan_lib.TASK))
-
+  """The Weights to evaluate: the first there is of task_checkpoint, what is
+  kept in output_dir, and the model as it was published."""
   if config.task_checkpoint:
     prefix = weights_lib.find(config.task_checkpoint)
     recorded = run_record.base_of(run_record.read(os.path.dirname(prefix)))
@@ -372,5 +356,6 @@ def _weights_to_evaluate(config, base, group):
       weights_lib.check_base(base, recorded, "%s was trained on" % prefix,
                              config.force_base)
     return base.with_top(prefix)
-  path = group.shared_path(config.output_dir, in_output_dir, ".index")
+  path = group.shared_path(config.output_dir,
+                           lambda: plan_lib.kept_in(config), ".index")
   return base.with_top(path) if path else base

@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from adapter_bert.base import errors
-from adapter_bert.checkpoints import prefixes
 from adapter_bert.data import datasets
 from adapter_bert.models import encoder_decoder
 from adapter_bert.models import families
@@ -30,7 +29,7 @@ _RECORDED = ("tune", "adapter_size", "adapter_fn", "adapter_layers",
 
 
 @dataclasses.dataclass
-class SequenceSpec(specs.ModelSpec):
+class SequenceSpec(specs.PrefixedSpec):
   """A sequence model with its method of tuning.
 
   config: a config of one of models/families.py.
@@ -98,7 +97,7 @@ class SequenceSpec(specs.ModelSpec):
     family = families.of_config(self.config)
     names = ["input_ids", "input_mask"]
     hooks = dict(adapter_fn=self._adapter_fn(ops),
-                 prefix_fn=self._prefix_fn(is_training, ops))
+                 prefix_fn=self.get_prefix_fn(is_training, ops))
     if family.has_encoder:
       names += ["decoder_input_ids", "decoder_input_mask"]
       hooks.update(cross_adapters=self.cross_adapters, prefix_in=self.prefix_in)
@@ -120,15 +119,6 @@ class SequenceSpec(specs.ModelSpec):
     return self.adapter_fn or functools.partial(
         modeling.feedforward_adapter, hidden_size=self.adapter_size,
         init_scale=self.adapter_init_scale, ops=ops)
-
-  def _prefix_fn(self, is_training, ops):
-    if not self.tuning.uses_prefixes:
-      return None
-    return functools.partial(
-        modeling.prefix_encoder, prefix_length=self.prefix_length,
-        hidden_size=self.prefix_hidden_size or None,
-        init_scale=self.prefix_init_scale,
-        dropout_prob=self.prefix_dropout_prob if is_training else 0.0, ops=ops)
 
   def build(self, is_training, batch, ops=None):
     """See specs.ModelSpec; the batch is one of datasets.py's sequences.
@@ -165,12 +155,6 @@ class SequenceSpec(specs.ModelSpec):
     ids = tf.zeros([1, 2], tf.int32)
     return {"source_ids": ids, "source_mask": ids + 1, "target_ids": ids,
             "target_mask": ids + 1}
-
-  def stored_in(self, variables):
-    """See specs.ModelSpec: task checkpoints have prefixes without their MLP."""
-    if not self.prefix_hidden_size or prefixes.has_mlp(variables):
-      return self
-    return dataclasses.replace(self, prefix_hidden_size=None)
 
   def initial_values(self, records, weights):
     """See specs.ModelSpec: prefixes of 0, if they are to start so."""

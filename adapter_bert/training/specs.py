@@ -130,11 +130,35 @@ class ModelSpec(object):
     return {}
 
 
+class PrefixedSpec(ModelSpec):
+  """A ModelSpec whose method may have prefixes.
+
+  It has `prefix_length`, `prefix_hidden_size`, `prefix_init_scale` and
+  `prefix_dropout_prob`, as ClassifierSpec has them.
+  """
+
+  def get_prefix_fn(self, is_training, ops=None):
+    """The prefix to build, or None where the method has none."""
+    if not self.tuning.uses_prefixes:
+      return None
+    return functools.partial(
+        modeling.prefix_encoder, prefix_length=self.prefix_length,
+        hidden_size=self.prefix_hidden_size or None,
+        init_scale=self.prefix_init_scale,
+        dropout_prob=self.prefix_dropout_prob if is_training else 0.0, ops=ops)
+
+  def stored_in(self, variables):
+    """See ModelSpec: task checkpoints have the prefix without its MLP."""
+    if not self.prefix_hidden_size or prefixes.has_mlp(variables):
+      return self
+    return dataclasses.replace(self, prefix_hidden_size=0)
+
+
 # ------------------------------------------------------- a classifier on BERT
 
 
 @dataclasses.dataclass
-class ClassifierSpec(ModelSpec):
+class ClassifierSpec(PrefixedSpec):
   """A BERT, its adapters and a head with a score for each class.
 
   The predictions are "outputs", float32 [B, num_labels], the probabilities of
@@ -198,22 +222,6 @@ class ClassifierSpec(ModelSpec):
         modeling.feedforward_adapter, hidden_size=self.adapter_size,
         init_scale=self.adapter_init_scale,
         activation=modeling.get_activation(self.adapter_act), ops=ops)
-
-  def get_prefix_fn(self, is_training, ops=None):
-    """The prefix to build, or None where the method has none."""
-    if not self.tuning.uses_prefixes:
-      return None
-    return functools.partial(
-        modeling.prefix_encoder, prefix_length=self.prefix_length,
-        hidden_size=self.prefix_hidden_size or None,
-        init_scale=self.prefix_init_scale,
-        dropout_prob=self.prefix_dropout_prob if is_training else 0.0, ops=ops)
-
-  def stored_in(self, variables):
-    """See ModelSpec: task checkpoints have the prefix without its MLP."""
-    if not self.prefix_hidden_size or prefixes.has_mlp(variables):
-      return self
-    return dataclasses.replace(self, prefix_hidden_size=0)
 
   def initial_values(self, records, weights):
     """See ModelSpec."""
