@@ -11,8 +11,10 @@ import json
 import math
 import os
 import pickle
+import shlex
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -422,6 +424,58 @@ def test_a_pickle_is_never_opened(tmp_path):
   assert "only pytorch_model.bin, a pickle, which is never unpickled" in line
   assert "weights_only=True" in line and "save_file" in line
   assert not (tmp_path / "unpickled").exists()
+
+
+class _Tensor(object):
+  """A PyTorch tensor, as far as the advice below uses one."""
+
+  def __init__(self, array):
+    self._array = array
+
+  def clone(self):
+    return self
+
+  def contiguous(self):
+    return self._array
+
+
+def test_the_advice_for_a_pickle_leads_to_the_trained_pooler(
+    tmp_path, monkeypatch, caplog):
+  """PyTorch is not installed here, and its part is played; the command, its
+  quotes and paths, and what comes out are real."""
+  hf_dir = tmp_path / "it's a $model"
+  write_hf_dir(hf_dir)
+  os.rename(str(hf_dir / "model.safetensors"), str(hf_dir / "pytorch_model.bin"))
+  with pytest.raises(errors.InputError) as raised:
+    converter.convert(str(hf_dir), str(tmp_path / "out"))
+  advice = str(raised.value).partition("write one with PyTorch: ")[2]
+  python, dash_c, code, *arguments = shlex.split(advice)
+  assert [python, dash_c] == ["python", "-c"]
+
+  def load(path, map_location, weights_only):
+    assert weights_only and map_location == "cpu"
+    return {name: _Tensor(array)
+            for name, array in safetensors_numpy.load_file(path).items()}
+
+  torch, to_safetensors = types.ModuleType("torch"), types.ModuleType("torch")
+  torch.load, to_safetensors.save_file = load, safetensors_numpy.save_file
+  monkeypatch.setitem(sys.modules, "torch", torch)
+  monkeypatch.setitem(sys.modules, "safetensors.torch", to_safetensors)
+  monkeypatch.setattr(sys, "argv", ["-c"] + arguments)
+  exec(code, {})  # pylint: disable=exec-used
+  converter.convert(str(hf_dir), str(tmp_path / "out"))
+  np.testing.assert_array_equal(
+      read_checkpoint(tmp_path / "out")["bert/pooler/dense/bias"],
+      tiny_tensors()["pooler.dense.bias"])
+  assert (tmp_path / "out" / "vocab.txt").exists()
+  assert "never trained" not in caplog.text
+
+
+def test_an_untrained_pooler_is_converted_with_a_warning(tmp_path, caplog):
+  write_hf_dir(tmp_path / "hf", _with("pooler.dense.bias",
+                                      np.zeros([HIDDEN], np.float32)))
+  converter.convert(str(tmp_path / "hf"), str(tmp_path / "out"))
+  assert "never trained" in caplog.text and "--fresh_pooler" in caplog.text
 
 
 @pytest.mark.parametrize("missing", ["config.json", "vocab.txt",

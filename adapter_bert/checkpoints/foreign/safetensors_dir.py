@@ -7,6 +7,7 @@ maps the files into memory; no tensor is read before it is asked for. Pickles
 
 import json
 import os
+import shlex
 
 import numpy as np
 
@@ -135,9 +136,9 @@ def _absence(directory, names):
 # new one, depending on the class.
 def advice(directory, pickle=PICKLE, name=WEIGHTS):
   """The command that saves a directory's pickle again as safetensors."""
-  return (
-      "python -c \"import torch; from safetensors.torch import save_file; "
+  code = (
+      "import sys, torch; from safetensors.torch import save_file; "
       "save_file({n: t.clone().contiguous() for n, t in "
-      "torch.load('%s/%s', map_location='cpu', "
-      "weights_only=True).items()}, '%s/%s')\"" %
-      (directory, pickle, directory, name))
+      "torch.load(sys.argv[1] + '/%s', map_location='cpu', "
+      "weights_only=True).items()}, sys.argv[1] + '/%s')" % (pickle, name))
+  return 'python -c "%s" %s' % (code, shlex.quote(directory))
