@@ -7,7 +7,9 @@ may vary, what the processes of a run must agree in, and docs/flags.md:
     python -m adapter_bert.settings > docs/flags.md
 
 Rules between settings are in training/plan.py: here is what a value can be,
-whatever the others are.
+whatever the others are. Programs that are told of no run (sweep, figures,
+count_parameters, convert, launch_local) have rows of this kind in their own
+files, for what only they take.
 """
 
 import dataclasses
@@ -580,6 +582,8 @@ _HEAD = """\
 
 This page is made by `python -m adapter_bert.settings > docs/flags.md`; a test
 compares. Every flag can also stand in a file, one on a line: `--flagfile=FILE`.
+The other programs (`adapter-bert-sweep`, `-figures`, `-count`, `-convert`,
+`-local`) show theirs with `--help`.
 
 Columns: **values** is what a flag can be. **reference**: google-research's
 adapter-bert has this flag too, with the same meaning. **result**: weights or

@@ -81,7 +81,9 @@ class Setting(object):
     """What it must be, in words: "a number from 0 to 1"."""
     words = _KINDS[self.kind]
     if self.most is not None:
-      return "%s from %g to %g" % (words, self.least, self.most)
+      number = "%d" if self.kind is int else "%g"
+      return words + (" from %s to %s" % (number, number)) % (
+          self.least, self.most)
     if self.least is not None:
       return "%s of at least %d" % (words, self.least)
     return words

@@ -35,6 +35,8 @@ import tensorflow.compat.v1 as tf
 from adapter_bert import names
 from adapter_bert.base import errors
 from adapter_bert.base import files
+from adapter_bert.base import flags as flags_lib
+from adapter_bert.base.flags import Setting
 from adapter_bert.checkpoints import bert_config
 from adapter_bert.checkpoints import model_dir
 from adapter_bert.checkpoints import weights as weights_lib
@@ -50,22 +52,29 @@ OUTPUT_FILES = (model_dir.GOOGLE_CONFIG, hf_tokenizer.VOCAB,
                 CHECKPOINT + ".data-00000-of-00001")
 
 
+SETTINGS = (
+    Setting("hf_dir", str, flags_lib.REQUIRED,
+            "Directory as Hugging Face saves a BERT: config.json, "
+            "model.safetensors and vocab.txt or tokenizer.json.", is_path=True),
+    Setting("output_dir", str, flags_lib.REQUIRED,
+            "Directory for the Google checkpoint; made if need be.",
+            is_path=True),
+    Setting("hidden_act", str, None,
+            "The activation to write; default: the model's own. gelu is "
+            "Google's tanh form, gelu_erf the exact one.",
+            allowed=bert_config.HIDDEN_ACTS),
+    Setting("overwrite", bool, False,
+            "Replace another checkpoint in output_dir."),
+)
+Options = flags_lib.config_class("Options", SETTINGS)
+
+
 def define_flags():
   """Flags of this program, defined only where it is one.
 
   A second executable imported into the same process has an --output_dir too.
   """
-  flags.DEFINE_string("hf_dir", None,
-                      "Directory as Hugging Face saves a BERT: config.json, "
-                      "model.safetensors and vocab.txt or tokenizer.json.")
-  flags.DEFINE_string("output_dir", None,
-                      "Directory for the Google checkpoint; made if need be.")
-  flags.DEFINE_enum("hidden_act", None, list(bert_config.HIDDEN_ACTS),
-                    "The activation to write; default: the model's own. gelu "
-                    "is Google's tanh form, gelu_erf the exact one.")
-  flags.DEFINE_bool("overwrite", False,
-                    "Replace another checkpoint in output_dir.")
-  flags.mark_flags_as_required(["hf_dir", "output_dir"])
+  flags_lib.define(SETTINGS, ("hf_dir", "output_dir"))
 
 
 def convert(hf_dir, output_dir, hidden_act=None, overwrite=False):
@@ -196,7 +205,9 @@ def main(argv):
   errors.refuse_arguments(argv)
   if FLAGS["verbosity"].using_default_value:
     logging.set_verbosity(logging.INFO)
-  convert(FLAGS.hf_dir, FLAGS.output_dir, FLAGS.hidden_act, FLAGS.overwrite)
+  options = Options(**flags_lib.values(SETTINGS))
+  convert(options.hf_dir, options.output_dir, options.hidden_act,
+          options.overwrite)
 
 
 def entry_point():

@@ -21,40 +21,44 @@ import os
 import signal
 import sys
 
-from absl import flags
-
 from adapter_bert.base import errors
+from adapter_bert.base import flags as flags_lib
+from adapter_bert.base.flags import Setting
 from adapter_bert.distributed import local_processes
-
-FLAGS = flags.FLAGS
 
 PROGRAM = importlib.util.find_spec("run_classifier").origin
 
 
+SETTINGS = (
+    Setting("workers", int, 2, "How many processes.", least=1),
+    Setting("program", str, PROGRAM, "The Python program to run.",
+            is_path=True),
+    Setting("split_cores", bool, True,
+            "Give each process cores of its own, if there are enough: "
+            "processes that all use all cores are slower."),
+    Setting("grace", float, 60.0,
+            "After a failure or a signal, the seconds that the processes get "
+            "to stop by themselves.", least=0),
+)
+Options = flags_lib.config_class("Options", SETTINGS)
+
+
 def define_flags():
-  flags.DEFINE_integer("workers", 2, "How many processes.")
-  flags.DEFINE_string("program", PROGRAM, "The Python program to run.")
-  flags.DEFINE_boolean("split_cores", True,
-                       "Give each process cores of its own, if there are "
-                       "enough: processes that all use all cores are slower.")
-  flags.DEFINE_float("grace", 60,
-                     "After a failure or a signal, the seconds that the "
-                     "processes get to stop by themselves.")
+  flags_lib.define(SETTINGS)
 
 
 def main(argv):
-  if FLAGS.workers < 1:
-    raise errors.InputError("workers is %d; it must be at least 1" %
-                            FLAGS.workers)
-  if not os.path.isfile(FLAGS.program):
-    raise errors.InputError("program is %s, which is not there" % FLAGS.program)
-  command = [sys.executable, FLAGS.program] + argv[1:]
-  if FLAGS.program == PROGRAM:
+  options = Options(**flags_lib.values(SETTINGS))
+  if not os.path.isfile(options.program):
+    raise errors.InputError("program is %s, which is not there" %
+                            options.program)
+  command = [sys.executable, options.program] + argv[1:]
+  if options.program == PROGRAM:
     # Last, so that it holds: with another one the processes would not know of
     # each other, and all write to one output_dir.
     command.append("--distribution=multi_worker")
-  launcher = local_processes.Launcher(command, FLAGS.workers, FLAGS.split_cores,
-                                FLAGS.grace)
+  launcher = local_processes.Launcher(
+      command, options.workers, options.split_cores, options.grace)
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: launcher.pass_on(number))
   launcher.start()

@@ -30,7 +30,10 @@ import sys
 
 from absl import flags
 
+from adapter_bert import settings as settings_lib
 from adapter_bert.base import errors
+from adapter_bert.base import flags as flags_lib
+from adapter_bert.base.flags import Setting
 from adapter_bert.experiments import parameters
 from adapter_bert.experiments import plots
 from adapter_bert.experiments import tables
@@ -51,6 +54,10 @@ _COUNTED = ("vocab_size", "hidden_size", "num_hidden_layers",
             "intermediate_size", "max_position_embeddings", "type_vocab_size",
             "share_parameter_across_layers", "layers_per_group",
             "share_adapters")
+
+# The settings that go over a config's keys of the same names.
+SHARING = ("share_parameter_across_layers", "layers_per_group",
+           "share_adapters")
 
 # 2^20: far above any use, far below where a graph's 32-bit shapes end.
 MAX_SIZE = 1 << 20
@@ -476,97 +483,95 @@ def _whole_number(item, text, flag):
   return int(item)
 
 
+SETTINGS = [
+    Setting("table", str, "table1,table2,sizes",
+            "Comma-separated: %s; or all." % ", ".join(TABLES)),
+    Setting("config", str, None,
+            "Comma-separated built-in models: %s. Default: %s, where there is "
+            "no --bert_config_file." % (", ".join(parameters.CONFIGS),
+                                        ",".join(parameters.DEFAULT_CONFIGS))),
+    Setting("bert_config_file", str, None, "A model's bert_config.json.",
+            is_path=True),
+    Setting("format", str, "text", "How the tables are written.",
+            allowed=FORMATS),
+    Setting("adapter_sizes", str, None,
+            "Comma-separated; default: the paper's, by table. The table "
+            "\"sizes\" always has 2^0 .. 2^9."),
+    Setting("adapter_fn", str, None,
+            "An adapter of your own, package.module:function, beside those of "
+            "these sizes."),
+    Setting("mix", str, None,
+            "Sizes that differ from task to task: 8,64,256 for an equal mix, "
+            "or 8:3,64:5,256:1 with the number of tasks of each, of which only "
+            "the proportions matter. Default: an equal mix of the sizes."),
+    Setting("top_n", str, None,
+            "Comma-separated numbers of top layers; default: those of the "
+            "paper that the model has."),
+    Setting("plot", str, None,
+            "A file, as sizes.png, to plot trained % against adapter size in "
+            "(needs matplotlib).", is_path=True),
+    Setting("num_tasks", int, None,
+            "N of \"total x\"; default: the paper's, 9 and 17.", least=1,
+            most=MAX_SIZE),
+    Setting("num_labels", int, 2, "The head's labels.", least=1,
+            most=MAX_SIZE),
+] + [settings_lib.named(name) for name in SHARING]
+Flags = flags_lib.config_class("Flags", SETTINGS)
+
+
 def define_flags(flag_values=FLAGS):
   """Flags of this program, defined only where it is one."""
-  for name, default, description in (
-      ("table", "table1,table2,sizes",
-       "Comma-separated: %s; or all." % ", ".join(TABLES)),
-      ("config", None, "Comma-separated built-in models: %s. Default: %s, "
-       "where there is no --bert_config_file." %
-       (", ".join(parameters.CONFIGS), ",".join(parameters.DEFAULT_CONFIGS))),
-      ("bert_config_file", None, "A model's bert_config.json."),
-      ("format", "text", "One of %s." % ", ".join(FORMATS)),
-      ("adapter_sizes", None, "Comma-separated; default: the paper's, by "
-       "table. The table \"sizes\" always has 2^0 .. 2^9."),
-      ("adapter_fn", None, "An adapter of your own, package.module:function, "
-       "beside those of these sizes."),
-      ("mix", None, "Sizes that differ from task to task: 8,64,256 for an equal "
-       "mix, or 8:3,64:5,256:1 with the number of tasks of each, of which only "
-       "the proportions matter. Default: an equal mix of the sizes."),
-      ("top_n", None, "Comma-separated numbers of top layers; default: those "
-       "of the paper that the model has."),
-      ("plot", None, "A file, as sizes.png, to plot trained % against adapter "
-       "size in (needs matplotlib).")):
-    flags.DEFINE_string(name, default, description, flag_values=flag_values)
-  flags.DEFINE_integer("num_tasks", None, "N of \"total x\"; default: the "
-                       "paper's, 9 and 17.", flag_values=flag_values)
-  flags.DEFINE_integer("num_labels", 2, "The head's labels.",
-                       flag_values=flag_values)
-  flags.DEFINE_bool("share_parameter_across_layers", None,
-                    "Over the config's key of this name.",
-                    flag_values=flag_values)
-  flags.DEFINE_integer("layers_per_group", None,
-                       "Over the config's key of this name.",
-                       flag_values=flag_values)
-  flags.DEFINE_bool("share_adapters", None,
-                    "Over the config's key of this name.",
-                    flag_values=flag_values)
+  flags_lib.define(SETTINGS, flag_values=flag_values)
 
 
-def options_from_flags(flag_values):
-  """Options, checked.
+def options_of(given):
+  """Options of what the flags say.
+
+  Args:
+    given: Flags.
 
   Raises: errors.InputError.
   """
-  tables = flag_values.table.split(",")
+  tables = given.table.split(",")
   if tables == ["all"]:
     tables = list(TABLES)
   for table in tables:
     if table not in TABLES:
       raise errors.InputError("--table=%s is unknown; known are %s, and all" %
                               (table, ", ".join(TABLES)))
-  if flag_values.format not in FORMATS:
-    raise errors.InputError("--format=%s is unknown; known are %s" %
-                            (flag_values.format, ", ".join(FORMATS)))
-  for flag in ("num_tasks", "num_labels"):
-    if flag_values[flag].value is not None:
-      _whole_number(str(flag_values[flag].value), flag_values[flag].value, flag)
 
   def parsed(flag, parse):
-    text = flag_values[flag].value
+    text = getattr(given, flag)
     return None if text is None else parse(text)
 
   options = Options(
       tables=tables,
-      models=_models(flag_values),
+      models=_models(given),
       adapter_sizes=parsed("adapter_sizes",
                            lambda text: parse_sizes(text, "adapter_sizes")),
       mix=parsed("mix", parse_mix),
       top_n=parsed("top_n", lambda text: parse_sizes(text, "top_n")),
-      num_tasks=flag_values.num_tasks,
-      num_labels=flag_values.num_labels,
+      num_tasks=given.num_tasks,
+      num_labels=given.num_labels,
       own=parsed("adapter_fn", own_adapters.load))
   _check_top_n(options)
   return options
 
 
-def _models(flag_values):
+def _models(given):
   """The models asked for: a list of (name, modeling.BertConfig)."""
-  changes = {}
-  for key in ("share_parameter_across_layers", "layers_per_group",
-              "share_adapters"):
-    if flag_values[key].value is not None:
-      changes[key] = flag_values[key].value
+  changes = {key: getattr(given, key) for key in SHARING
+             if getattr(given, key) is not None}
   names = []
-  if flag_values.config is not None:
-    names = flag_values.config.split(",")
-  elif flag_values.bert_config_file is None:
+  if given.config is not None:
+    names = given.config.split(",")
+  elif given.bert_config_file is None:
     names = parameters.DEFAULT_CONFIGS
   models = [(name, parameters.load_config(name, changes=changes))
             for name in names]
-  if flag_values.bert_config_file is not None:
-    models.append((flag_values.bert_config_file, parameters.load_config(
-        config_file=flag_values.bert_config_file, changes=changes)))
+  if given.bert_config_file is not None:
+    models.append((given.bert_config_file, parameters.load_config(
+        config_file=given.bert_config_file, changes=changes)))
   return models
 
 
@@ -585,13 +590,13 @@ def _check_top_n(options):
 
 def main(argv, flag_values=FLAGS):
   errors.refuse_arguments(argv)
-  options = options_from_flags(flag_values)
-  if flag_values.plot is not None:
-    plots.check_plot(flag_values.plot)
-  sys.stdout.write(format_tables(make_tables(options), flag_values.format))
-  if flag_values.plot is not None:
-    plot_sizes(make_tables(options._replace(tables=["sizes"])),
-               flag_values.plot)
+  given = Flags(**flags_lib.values(SETTINGS, flag_values))
+  options = options_of(given)
+  if given.plot is not None:
+    plots.check_plot(given.plot)
+  sys.stdout.write(format_tables(make_tables(options), given.format))
+  if given.plot is not None:
+    plot_sizes(make_tables(options._replace(tables=["sizes"])), given.plot)
 
 
 def entry_point():

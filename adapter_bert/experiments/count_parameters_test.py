@@ -297,7 +297,7 @@ def test_the_formats_hold_the_same_rows(tiny_file):
     (["--table=table3"], "--table=table3 is unknown; known are parts, layers, "
      "table1, table2, sizes, prefixes, sharing, and all"),
     (["--table=parts,"], "--table= is unknown"),
-    (["--format=html"], "--format=html is unknown; known are text, markdown"),
+    (["--format=html"], "format is html; it can be text or markdown"),
     (["--config=bert-huge"], "--config=bert-huge is unknown; known are "
      "bert-base, bert-large"),
     (["--bert_config_file=no/such.json"],
@@ -315,11 +315,12 @@ def test_the_formats_hold_the_same_rows(tiny_file):
     (["--top_n=1.5"], "--top_n=1.5: '1.5' is not a whole number"),
     (["--top_n=13", "--config=bert-base"], "from 1 to the model's layers (12)"),
     (["--top_n=1", "--config=albert-base"], "share their weights"),
-    (["--num_tasks=0"], "--num_tasks=0"),
-    (["--num_labels=0"], "--num_labels=0"),
+    (["--num_tasks=0"], "num_tasks is 0; it must be a whole number from 1 to "
+     "1048576"),
+    (["--num_labels=0"], "num_labels is 0; it must be a whole number from 1"),
     (["--layers_per_group=2"], "share_parameter_across_layers is false"),
     (["--share_parameter_across_layers", "--layers_per_group=0"],
-     "layers_per_group is 0; it must be a whole number >= 1"),
+     "layers_per_group is 0; it must be a whole number of at least 1"),
     (["surplus"], "unexpected argument surplus"),
 ])
 def test_errors_are_one_line(args, message):

@@ -43,6 +43,7 @@ from adapter_bert import settings as settings_lib
 from adapter_bert.base import errors
 from adapter_bert.base import files
 from adapter_bert.base import flags as flags_lib
+from adapter_bert.base.flags import Setting
 from adapter_bert.data import tasks
 from adapter_bert.checkpoints import model_dir
 from adapter_bert.experiments import ablation
@@ -388,62 +389,65 @@ FIGURES = collections.OrderedDict([
 ])
 
 
+SETTINGS = [
+    Setting("figure", str, flags_lib.REQUIRED, "Which figure: %s." % ", ".join(
+        "%s (%s)" % (name, figure[0]) for name, figure in FIGURES.items()),
+            allowed=tuple(FIGURES)),
+    Setting("output", str, flags_lib.REQUIRED,
+            "The picture to write, as figure4.png; its numbers are written "
+            "beside it, as figure4.csv.", is_path=True),
+    Setting("results", str, None,
+            "A sweep's results.csv, for all figures but the ablation.",
+            is_path=True),
+    Setting("task_checkpoint", str, None,
+            "The trained model to ablate: a run's task/ or best/.",
+            is_path=True),
+] + settings_lib.optional(settings_lib.of_program("figures"))
+Options = flags_lib.config_class("Options", SETTINGS)
+
+
 def define_flags(flag_values=FLAGS):
   """Flags of this program, defined only where it is one."""
-  flags.DEFINE_enum("figure", None, list(FIGURES), "Which figure: %s." %
-                    ", ".join("%s (%s)" % (name, figure[0])
-                              for name, figure in FIGURES.items()),
-                    flag_values=flag_values)
-  for name, description in (
-      ("output", "The picture to write, as figure4.png; its numbers are "
-       "written beside it, as figure4.csv."),
-      ("results", "A sweep's results.csv, for all figures but the ablation."),
-      ("task_checkpoint", "The trained model to ablate: a run's task/ or "
-       "best/.")):
-    flags.DEFINE_string(name, None, description, flag_values=flag_values)
-  flags_lib.define(settings_lib.optional(settings_lib.of_program(
-      "figures")), flag_values=flag_values)
-  flags.mark_flags_as_required(["figure", "output"], flag_values=flag_values)
+  flags_lib.define(SETTINGS, ("figure", "output"), flag_values)
 
 
-def _check_flags(flag_values, csv_path):
+def _check_options(options, csv_path):
   """Raises errors.InputError for flags that are missing or do not fit."""
-  figure, output = flag_values.figure, flag_values.output
+  figure, output = options.figure, options.output
   plots.check_plot(output, "output")
   needed, others = ["results"], ["task_checkpoint"]
   if figure == "ablation":
     needed, others = ["task_checkpoint", "data_dir"], ["results"]
   for name in needed:
-    if not flag_values[name].value:
+    if not getattr(options, name):
       raise errors.InputError("figure %s needs --%s" % (figure, name))
   for name in others:
-    if flag_values[name].value:
+    if getattr(options, name):
       raise errors.InputError("--%s is not for figure %s, which is drawn from "
                               "--%s" % (name, figure, needed[0]))
-  if flag_values.results and (os.path.realpath(csv_path) ==
-                              os.path.realpath(flag_values.results)):
+  if options.results and (os.path.realpath(csv_path) ==
+                          os.path.realpath(options.results)):
     raise errors.InputError(
         "--output=%s: the figure's numbers would be written to %s, which is "
         "the sweep's results; give another name" % (output, csv_path))
 
 
-def _of_a_sweep(flag_values, numbers_of, title):
+def _of_a_sweep(options, numbers_of, title):
   """(tables.Table, the report) of a figure of a sweep's results."""
-  path = flag_values.results
+  path = options.results
   numbers = numbers_of(report.candidates_of(report.read_results(path)), path)
   return numbers, table_for_a_reader(numbers, title)
 
 
-def _of_a_model(flag_values, title):
+def _of_a_model(options, title):
   """(tables.Table, the report, what they are of) of the ablation."""
   graphs.enable_graph_mode()
   _, vocab_file, init_checkpoint = model_dir.files_of(
-      flag_values.model_dir, None, flag_values.vocab_file,
-      flag_values.init_checkpoint, needs_config=False)
+      options.model_dir, None, options.vocab_file, options.init_checkpoint,
+      needs_config=False)
   task, numbers = ablation.of_checkpoint(
-      flag_values.task_checkpoint, flag_values.data_dir, vocab_file,
-      init_checkpoint, flag_values.force_base,
-      flag_values.eval_batch_size, flag_values.adapter_fn)
+      options.task_checkpoint, options.data_dir, vocab_file, init_checkpoint,
+      options.force_base, options.eval_batch_size, options.adapter_fn)
   what = "%s, dev %s" % (task.display_name, task.main_metric)
   return numbers, table_for_a_reader(
       ablation_numbers(numbers), "%s: %s" % (title, what)), what
@@ -455,19 +459,20 @@ def main(argv, flag_values=FLAGS):
     logging.set_verbosity(logging.INFO)
   # Deprecation notes about v1, which is what this is written in.
   tf.logging.set_verbosity(tf.logging.ERROR)
-  csv_path = os.path.splitext(flag_values.output)[0] + ".csv"
-  _check_flags(flag_values, csv_path)
-  in_paper, numbers_of, draw = FIGURES[flag_values.figure]
-  title = "%s (%s of the paper)" % (flag_values.figure, in_paper)
+  options = Options(**flags_lib.values(SETTINGS, flag_values))
+  csv_path = os.path.splitext(options.output)[0] + ".csv"
+  _check_options(options, csv_path)
+  in_paper, numbers_of, draw = FIGURES[options.figure]
+  title = "%s (%s of the paper)" % (options.figure, in_paper)
   if numbers_of is None:
-    numbers, text, what = _of_a_model(flag_values, title)
+    numbers, text, what = _of_a_model(options, title)
     drawing = draw(numbers, what)
   else:
-    numbers, text = _of_a_sweep(flag_values, numbers_of, title)
+    numbers, text = _of_a_sweep(options, numbers_of, title)
     drawing = draw(numbers)
   files.write_atomically(csv_path, tables.csv_text([numbers]))
-  plots.save_plot(drawing, flag_values.output, "output")
-  print(text + "written: %s and %s" % (flag_values.output, csv_path))
+  plots.save_plot(drawing, options.output, "output")
+  print(text + "written: %s and %s" % (options.output, csv_path))
   return 0
 
 

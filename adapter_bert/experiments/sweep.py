@@ -44,6 +44,8 @@ from absl import flags
 from adapter_bert import settings as settings_lib
 from adapter_bert.base import errors
 from adapter_bert.base import files
+from adapter_bert.base import flags as flags_lib
+from adapter_bert.base.flags import Setting
 from adapter_bert.checkpoints import model_dir
 from adapter_bert.experiments import grid
 from adapter_bert.experiments import jobs
@@ -60,47 +62,47 @@ GRID_FLAGS = {
 }
 
 
+SETTINGS = [
+    Setting("preset", str, None, "One of the paper's sweeps.",
+            allowed=tuple(grid.PRESETS)),
+    Setting("sweep_file", str, None,
+            "A JSON file of grids; see the top of sweep.py.", is_path=True),
+    Setting("glue_dir", str, None,
+            "The directory with a directory of .tsv files for each GLUE task, "
+            "as glue_dir/MRPC.", is_path=True),
+    Setting("output_dir", str, "sweep", "Where runs and results are written.",
+            is_path=True),
+    Setting("jobs", int, 1,
+            "How many runs at a time. On Linux each gets its share of the "
+            "cores.", least=1),
+    Setting("keep_checkpoints", bool, False,
+            "Keep the training checkpoints and the tokenized data of finished "
+            "runs."),
+    Setting("report_only", bool, False,
+            "Run nothing; write results.csv and table.md from what is there."),
+] + settings_lib.of_program("sweep") + [
+    Setting(flag, str, None, "Comma-separated values of %s." % name)
+    for flag, name in GRID_FLAGS.items()]
+Options = flags_lib.config_class("Options", SETTINGS)
+
+
 def define_flags(flag_values=FLAGS):
   """Flags of this program, defined only where it is one."""
-  for name, description in (
-      ("preset", "One of the paper's sweeps: %s." % ", ".join(grid.PRESETS)),
-      ("sweep_file", "A JSON file of grids; see the top of sweep.py."),
-      ("glue_dir", "The directory with a directory of .tsv files for each GLUE "
-       "task, as glue_dir/MRPC."),
-      ("model_dir", settings_lib.named("model_dir").help),
-      ("vocab_file", "The vocabulary that BERT was trained with."),
-      ("bert_config_file", "The bert_config.json of the pre-trained BERT."),
-      ("init_checkpoint", "The pre-trained BERT: a checkpoint's prefix or its "
-       "directory.")):
-    flags.DEFINE_string(name, None, description, flag_values=flag_values)
-  flags.DEFINE_string("output_dir", "sweep", "Where runs and results are "
-                      "written.", flag_values=flag_values)
-  for flag, name in GRID_FLAGS.items():
-    flags.DEFINE_string(flag, None, "Comma-separated values of %s." % name,
-                        flag_values=flag_values)
+  flags_lib.define(SETTINGS, flag_values=flag_values)
   flags.DEFINE_multi_string("set", [], "NAME=VALUE for any further setting of "
                             "run_classifier.py, in every run.",
                             flag_values=flag_values)
-  flags.DEFINE_integer("jobs", 1, "How many runs at a time. On Linux each gets "
-                       "its share of the cores.", lower_bound=1,
-                       flag_values=flag_values)
-  flags.DEFINE_boolean("keep_checkpoints", False, "Keep the training "
-                       "checkpoints and the tokenized data of finished runs.",
-                       flag_values=flag_values)
-  flags.DEFINE_boolean("report_only", False, "Run nothing; write results.csv "
-                       "and table.md from what is there.",
-                       flag_values=flag_values)
 
 
-def grid_from_flags(flag_values):
+def grid_of(options, assignments):
   """The settings that the grid's flags and --set give, as one grid."""
   settings = {}
   for flag, name in GRID_FLAGS.items():
-    text = flag_values[flag].value
+    text = getattr(options, flag)
     if text is not None:
       settings[name] = [_parsed(name, item.strip(), "--%s" % flag)
                     for item in text.split(",")]
-  for text in flag_values["set"].value:
+  for text in assignments:
     name, equals, value = text.partition("=")
     if not equals:
       raise errors.InputError("--set=%s: give NAME=VALUE" % text)
@@ -121,58 +123,60 @@ def _parsed(name, text, where):
   return value
 
 
-def runs_from_flags(flag_values):
+def runs_of(options, assignments=()):
   """The runs that the command line asks for.
+
+  Args:
+    options: Options.
+    assignments: list of str, NAME=VALUE each.
 
   Raises: errors.InputError.
   """
-  settings = grid_from_flags(flag_values)
-  if flag_values.preset and flag_values.sweep_file:
+  settings = grid_of(options, assignments)
+  if options.preset and options.sweep_file:
     raise errors.InputError("preset and sweep_file are both given; give one")
-  preset = flag_values.preset
-  if preset:
-    if preset not in grid.PRESETS:
-      raise errors.InputError("preset %s is unknown; known are %s" %
-                              (preset, ", ".join(grid.PRESETS)))
-    return grid.runs_of(grid.PRESETS[preset], "preset %s" % preset, settings)
-  if flag_values.sweep_file:
-    return grid.runs_of(files.read_json(flag_values.sweep_file),
-                   "sweep_file %s" % flag_values.sweep_file, settings)
+  if options.preset:
+    return grid.runs_of(grid.PRESETS[options.preset],
+                        "preset %s" % options.preset, settings)
+  if options.sweep_file:
+    return grid.runs_of(files.read_json(options.sweep_file),
+                        "sweep_file %s" % options.sweep_file, settings)
   if not settings:
     raise errors.InputError("nothing to sweep over: give preset, sweep_file or "
                             "a grid's flags, as --tasks and --learning_rates")
   return grid.runs_of([settings], "the flags")
 
 
-def options_from_flags(flag_values):
-  """jobs.Options.
+def common_to_all(options):
+  """jobs.Options, with the model's files.
 
   Raises: errors.InputError for a flag that is missing.
   """
-  options = jobs.Options(**{field.name: flag_values[field.name].value
-                            for field in dataclasses.fields(jobs.Options)})
+  common = jobs.Options(**{field.name: getattr(options, field.name)
+                           for field in dataclasses.fields(jobs.Options)})
   files_of_model = model_dir.files_of(
-      options.model_dir, options.bert_config_file, options.vocab_file,
-      options.init_checkpoint)
-  return dataclasses.replace(options, **dict(zip(
+      common.model_dir, common.bert_config_file, common.vocab_file,
+      common.init_checkpoint)
+  return dataclasses.replace(common, **dict(zip(
       ("bert_config_file", "vocab_file", "init_checkpoint"), files_of_model)))
 
 
 def main(argv, flag_values=FLAGS):
   errors.refuse_arguments(argv)
-  output_dir = flag_values.output_dir
-  if flag_values.report_only:
+  options = Options(**flags_lib.values(SETTINGS, flag_values))
+  output_dir = options.output_dir
+  if options.report_only:
     if not os.path.isdir(os.path.join(output_dir, report.RUNS)):
       raise errors.InputError("output_dir %s is no sweep's: there is no %s/ in "
                               "it" % (output_dir, report.RUNS))
     report.write_report(output_dir, report.finished_results(output_dir))
     return 0
   try:
-    runs = runs_from_flags(flag_values)
-    options = options_from_flags(flag_values)
-    jobs.check_runs(runs, options)
+    runs = runs_of(options, flag_values["set"].value)
+    common = common_to_all(options)
+    jobs.check_runs(runs, common)
     with files.locked(output_dir), jobs.stopped_by_signals():
-      failed = jobs.Sweep(runs, options).work()
+      failed = jobs.Sweep(runs, common).work()
       report.write_report(output_dir, report.finished_results(output_dir))
   except KeyboardInterrupt:
     jobs.say("stopped; the same command goes on from here")

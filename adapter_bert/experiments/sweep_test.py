@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from adapter_bert.base import errors
+from adapter_bert.base import flags as flags_lib
 from adapter_bert.base import files as files_lib
 from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.experiments import grid
@@ -43,10 +44,17 @@ def flags_of(*args):
   return flag_values
 
 
+def runs_of(*args):
+  flag_values = flags_of(*args)
+  return sweep.runs_of(
+      sweep.Options(**flags_lib.values(sweep.SETTINGS, flag_values)),
+      flag_values["set"].value)
+
+
 def test_a_file_with_a_byte_order_mark_is_read(tmp_path):
   path = tmp_path / "grids.json"
   path.write_bytes(b'\xef\xbb\xbf[{"task_name": "RTE"}]')
-  run, = sweep.runs_from_flags(flags_of("--sweep_file=%s" % path))
+  run, = runs_of("--sweep_file=%s" % path)
   assert run["task_name"] == "RTE"
 
 
@@ -59,7 +67,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, text, said):
   path = tmp_path / "grids.json"
   if text:
     path.write_text(text, encoding="utf-8")
-  line = refused(sweep.runs_from_flags, flags_of("--sweep_file=%s" % path))
+  line = refused(runs_of, "--sweep_file=%s" % path)
   assert said in line and str(path) in line
 
 
@@ -69,22 +77,22 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, text, said):
     (["--tasks=RTE", "--set=warmup=0"], "--set: unknown key 'warmup'; did you "
      "mean warmup_proportion?"),
     (["--tasks=RTE", "--set=precision"], "give NAME=VALUE"),
-    (["--preset=table1"], "preset table1 is unknown; known are glue_adapters"),
+    (["--preset=table1"], "preset is table1; it can be glue_adapters or"),
     (["--preset=figure4", "--sweep_file=x"], "both given"),
     ([], "nothing to sweep over"),
     (["--preset=further_top_n"], "there is no task"),
 ])
 def test_flags_that_make_no_sweep_are_refused(args, said):
-  assert said in refused(sweep.runs_from_flags, flags_of(*args))
+  assert said in refused(runs_of, *args)
 
 
 def test_flags_make_a_grid_and_go_over_a_preset():
-  runs = sweep.runs_from_flags(flags_of(
+  runs = runs_of(
       "--tasks=CoLA,RTE", "--tunes=adapters,top_n",
       "--learning_rates=1e-3,3e-4", "--epochs=.5", "--adapter_sizes=8",
       "--top_n_layers=1,2", "--seeds=3",
       "--init_scales=1e-2", "--set=compile_chains=false",
-      "--set=adapter_layers=0-1", "--set=precision=bfloat16"))
+      "--set=adapter_layers=0-1", "--set=precision=bfloat16")
   assert len(runs) == 2 * 2 * 3  # tasks, rates, adapters and two of top-n
   assert runs[0].settings == dict(
       task_name="CoLA", learning_rate=1e-3, num_train_epochs=0.5,
@@ -93,8 +101,7 @@ def test_flags_make_a_grid_and_go_over_a_preset():
   assert runs[-1].settings == dict(
       task_name="RTE", tune="top_n", top_n_layers=2, learning_rate=3e-4,
       num_train_epochs=0.5, seed=3, compile_chains=False, precision="bfloat16")
-  runs = sweep.runs_from_flags(flags_of("--preset=figure4", "--tasks=RTE",
-                                        "--seeds=0", "--epochs=1"))
+  runs = runs_of("--preset=figure4", "--tasks=RTE", "--seeds=0", "--epochs=1")
   assert {run["task_name"] for run in runs} == {"RTE"}
   assert len(runs) == 10 * 3 + 3 + 12 * 3 + 3
 
@@ -109,7 +116,7 @@ def test_flags_make_a_grid_and_go_over_a_preset():
     ("figure6_right", [], 2 * 8 * 3),
 ])
 def test_the_papers_sweeps(preset, args, count):
-  runs = sweep.runs_from_flags(flags_of("--preset=" + preset, *args))
+  runs = runs_of("--preset=" + preset, *args)
   assert len(runs) == count
   if preset == "glue_adapters":
     assert {run["adapter_size"] for run in runs} == {8, 64, 256}
