@@ -59,7 +59,8 @@ def run(config):
       config.distribution, config.output_dir, config.start_timeout,
       config.heartbeat_timeout) as meeting:
     inputs = sequence_plan.read(config)
-    how = defaults.from_settings(config, inputs.directory, inputs.model.config)
+    how = defaults.from_settings(config, inputs.directory, inputs.model.config,
+                                 num_return_sequences=1)
     sequence_plan.check_generation(config, inputs, how.max_new_tokens)
     group = distribution.group_of(config.distribution, meeting, config.devices,
                                   sequence_plan.in_common(config, inputs))

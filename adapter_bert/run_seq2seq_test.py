@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from safetensors import numpy as safetensors_numpy
 import tensorflow.compat.v1 as tf
 
 from adapter_bert import run_seq2seq
+from adapter_bert import settings
 from adapter_bert import test_util
 from adapter_bert.base import errors
 from adapter_bert.checkpoints import model_dir
@@ -21,6 +23,7 @@ from adapter_bert.checkpoints import record as run_record
 from adapter_bert.checkpoints import sequence_weights
 from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.data import text_tokenizers
+from adapter_bert.distributed import local_processes
 from adapter_bert.generation import defaults
 from adapter_bert.generation import evaluation
 from adapter_bert.generation import generator
@@ -146,12 +149,18 @@ class Files(object):
 
   def settings(self, model, output_dir, task="words", **changes):
     """A dict of Config's fields."""
+    given = {}  # What means nothing is refused.
+    if "adapters" in changes.get("tune", "adapters") and (
+        "adapter_fn" not in changes):
+      given["adapter_size"] = 3
+    if task != "plain":
+      given["max_new_tokens"] = 6
     return dict(dict(
-        model_dir=self.path(model), task_spec=self.path(task + ".json"),
+        given, model_dir=self.path(model), task_spec=self.path(task + ".json"),
         data_dir=self.path(task), output_dir=str(output_dir),
-        max_source_length=9, max_target_length=9, max_new_tokens=6,
+        max_source_length=9, max_target_length=9,
         train_batch_size=4, num_train_epochs=1.0, learning_rate=1e-2,
-        adapter_size=3, compile_chains=False), **changes)
+        compile_chains=False), **changes)
 
   def run(self, model, output_dir, task="words", **changes):
     return run_seq2seq.run(run_seq2seq.Config(
@@ -530,6 +539,109 @@ def test_killed_and_started_again_ends_as_if_undisturbed(files, tmp_path, model)
       killed, "eval_results.txt")
 
 
+# ---------------------------------------------------------- several processes
+
+
+def start_two(files, output_dir, model, others=(), **changes):
+  """Two processes of one run, as a cluster's scheduler starts them.
+
+  Args:
+    others: dict, the settings that the second one has in place of these.
+  """
+  cluster = {"worker": ["localhost:%d" % port
+                        for port in local_processes.free_ports(2)]}
+  return [subprocess.Popen(
+      command_of(files, output_dir, model, **dict(
+          changes, distribution="multi_worker", heartbeat_timeout=10.0,
+          **(dict(others) if index else {}))),
+      env=dict(os.environ, TF_CONFIG=json.dumps(
+          {"cluster": cluster, "task": {"type": "worker", "index": index}})),
+      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+          for index in range(2)]
+
+
+def line_of(process, status):
+  """The line of the error that a process ended with, "" if it has none."""
+  try:
+    _, log = process.communicate(timeout=600)
+  finally:
+    process.kill()
+  assert process.returncode == status and "Traceback" not in log, log[-3000:]
+  return "".join(line for line in log.splitlines() if line.startswith("error:"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["bart_sure", "gpt2_sure"])
+def test_two_processes_are_as_one(files, tmp_path, model):
+  """Without dropout; batches of 5 are not divided by two."""
+  one, two = str(tmp_path / "one"), str(tmp_path / "two")
+  changes = dict(do_train=True, do_eval=True, do_predict=True, num_beams=2,
+                 num_train_epochs=6.0, train_batch_size=5, eval_batch_size=3,
+                 save_best=True, save_checkpoints_steps=4)
+  files.run(model, one, **changes)
+  subprocess.run(
+      [sys.executable, "-m", "adapter_bert.distributed.launch_local",
+       "--program=adapter_bert.run_seq2seq", "--"] +
+      command_of(files, two, model, **changes)[3:], check=True)
+  expected, found = values_of_run(one), values_of_run(two)
+  assert sorted(found) == sorted(expected) and found["global_step"] == 14
+  for name in expected:
+    np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-4,
+                               err_msg=name)
+  np.testing.assert_allclose(scores_of(two), scores_of(one), atol=1e-4)
+  results = [dict(line.split(" = ") for line in lines_of(out, "eval_results.txt"))
+             for out in (one, two)]
+  assert {key: float(value) for key, value in results[1].items()} == (
+      pytest.approx({k: float(v) for k, v in results[0].items()}, abs=1e-4))
+  assert lines_of(two, "predictions.txt") == lines_of(one, "predictions.txt")
+  # The chief alone has written, and nothing is left of what was exchanged.
+  assert sorted(os.listdir(os.path.join(two, "cluster"))) == [
+      "worker-0.json", "worker-1.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_of_two_is_killed_and_the_run_goes_on(files, tmp_path, victim):
+  whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
+  changes = dict(do_train=True, num_train_epochs=60.0, save_checkpoints_steps=7,
+                 bucket_window=2, tune="adapters+prefixes", prefix_length=3)
+  for process in start_two(files, whole, "t5", **changes):
+    line_of(process, 0)
+  both = start_two(files, killed, "t5", **changes)
+  until = time.monotonic() + 600
+  while not weights_lib.newest_readable(killed):
+    assert both[0].poll() is None and time.monotonic() < until
+    time.sleep(0.02)
+  both[victim].send_signal(signal.SIGKILL)
+  line = line_of(both[1 - victim], 1)
+  assert "worker %d (process %d" % (victim, both[victim].pid) in line
+  assert "is lost" in line and "go on from the last checkpoint" in line
+  assert 0 < weights_lib.step_of(weights_lib.newest_readable(killed)) < 180
+  for process in start_two(files, killed, "t5", **changes):
+    line_of(process, 0)
+  expected, found = values_of_run(whole), values_of_run(killed)
+  assert sorted(expected) == sorted(found) and expected["global_step"] == 180
+  for name in expected:
+    np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_with_other_weights_are_refused(files, trained, tmp_path):
+  """One of them has a task checkpoint of the same run, but of another step."""
+  tasks = [os.path.join(trained, "task"), str(tmp_path / "task")]
+  shutil.copytree(*tasks)
+  prefix = weights_lib.find(tasks[1])
+  weights_lib.write(prefix, {
+      name: value + 1 for name, value in values_in(prefix).items()})
+  for process in start_two(files, tmp_path / "out", "t5", do_eval=True,
+                           task_checkpoint=tasks[0],
+                           others={"task_checkpoint": tasks[1]}):
+    assert "the weights to evaluate (their digest)" in line_of(process, 1)
+
+
+# ----------------------------------------------------- what does not go together
+
+
 def test_another_method_in_the_same_output_dir_is_refused(files, trained):
   line = refused(files, "t5", trained, tune="layer_norm")
   assert "tune is adapters, and here it is layer_norm" in line
@@ -579,6 +691,26 @@ def refused(files, model, output_dir, task="words", **changes):
     ("gpt2", dict(tune="prefix", prefix_length=2, prefix_init="words"),
      ["prefix_init=words is for a BERT", "random or zero"]),
     ("gpt2", dict(prefix_init="zero"), ["prefix_init is zero", "no prefixes"]),
+    ("t5", dict(tune="layer_norm", adapter_act="relu"),
+     ["adapter_act is relu", "layer_norm, which has no adapters"]),
+    ("t5", dict(tune="full", adapter_size=8), ["adapter_size is 8"]),
+    ("bart", dict(tune="prefix", adapter_init_scale=0.1),
+     ["adapter_init_scale is 0.1", "no adapters"]),
+    ("bart", dict(tune="prefix", cross_adapters=True), ["cross_adapters"]),
+    ("bart", dict(tune="full", adapter_fn="my:own"), ["adapter_fn", "full"]),
+    ("gpt2", dict(adapter_fn="my:own", adapter_act="relu"),
+     ["adapter_act is relu", "says nothing of adapter_fn=my:own"]),
+    ("gpt2", dict(adapter_layers="1-2"), ["adapter_layers is 1-2", "0 to 1"]),
+    ("bart", dict(prefix_length=5), ["prefix_length is 5", "no prefixes"]),
+    ("bart", dict(prefix_in="self"), ["prefix_in is self", "no prefixes"]),
+    ("bart", dict(prefix_dropout=0.1), ["prefix_dropout is 0.1"]),
+    ("gpt2", dict(tune="prefix", prefix_in="self"), ["prefix_in", "GPT-2"]),
+    ("t5", dict(tune="prefix", prefix_positions="after"),
+     ["prefix_positions is after", "distances"]),
+    ("bart", dict(tune="prefix", prefix_in="cross", prefix_positions="after"),
+     ["prefix_positions is after", "prefix_in is cross"]),
+    ("bart", dict(task_name="XSum"),
+     ["task_name is XSum and task_spec describes own"]),
     ("gpt2", dict(task_spec=None), ["task_name", "xsum"]),
     ("gpt2", dict(task_spec=None, task_name="XSumm"), ["XSumm", "xsum"]),
     ("gpt2", dict(data_dir="/nowhere"), ["/nowhere/train.tsv"]),
@@ -597,7 +729,38 @@ def test_what_is_refused(files, tmp_path, model, changes, words):
   assert not os.path.exists(str(tmp_path / "run.json"))
 
 
+class Asked(object):
+  """A Config that remembers what it was asked for."""
+
+  def __init__(self, config):
+    self.config, self.names = config, set()
+
+  def __getattr__(self, name):
+    self.names.add(name)
+    return getattr(self.config, name)
+
+
+def test_a_run_asks_for_every_setting_that_it_has(files, trained, tmp_path,
+                                                  monkeypatch):
+  """Beside what takes all of them: the record, and what processes agree in."""
+  monkeypatch.setattr(settings, "recorded", lambda *unused: [])
+  monkeypatch.setattr(settings, "agreed", lambda *unused: {})
+  monkeypatch.setattr(run_seq2seq, "work", lambda *unused: {})
+  asked = set()
+  for model, changes in (
+      ("gpt2", dict(tune="adapters+prefixes", prefix_length=3, do_train=True)),
+      ("t5", dict(task_checkpoint=os.path.join(trained, "task"), do_eval=True))):
+    config = Asked(run_seq2seq.Config(**files.settings(
+        model, tmp_path, **changes)))
+    run_seq2seq.run(config)
+    asked |= config.names
+  assert asked == {s.name for s in settings.of_program("run_seq2seq")}
+
+
 def test_plain_text_is_refused_where_it_makes_no_sense(files, tmp_path):
+  for changes in (dict(separator="a"), dict(num_beams=2)):
+    assert "nothing is generated" in refused(files, "gpt2", tmp_path, "plain",
+                                             **changes)
   assert "plain text, and a bart needs sources" in refused(
       files, "bart", tmp_path, "plain")
   spec = files.spec("more.json", {"columns": {"target": "text"},

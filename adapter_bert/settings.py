@@ -256,7 +256,8 @@ RUN = (
     Setting("adapter_act", str, "gelu",
             "The adapters' activation; gelu is BERT's tanh form, gelu_erf the "
             "exact one.", allowed=tuple(sorted(modeling.ACTIVATIONS)),
-            recorded="run"),
+            recorded="run",
+            programs=_RUNS),
     Setting("prefix_length", int, 20,
             "With prefixes: how many keys and values each layer gets.", least=1,
             recorded="run",
@@ -426,7 +427,7 @@ GENERATE = (
     _own(_GENERATORS, "num_beams", int, None,
          "Hypotheses of a beam search; 1: greedy, the likeliest token each "
          "time.", least=1),
-    _own(_GENERATORS, "num_return_sequences", int, None,
+    _own("generate export_generator", "num_return_sequences", int, None,
          "Results for a prompt: the best of the beams, or samples; 1.",
          least=1),
     _own(_GENERATORS, "length_penalty", float, None,
@@ -476,12 +477,13 @@ SEQUENCES = (
     _sequence("label_smoothing", float, 0.0,
               "In training, so much of the probability is spread evenly over "
               "the vocabulary.", least=0, most=0.99, recorded="schedule"),
-    _sequence("source_tokenizer", str, None,
-              "The tokenizer of sources, a file or a directory; default: the "
-              "model's.", agreed=None, is_path=True),
-    _sequence("target_tokenizer", str, None,
-              "The tokenizer of targets; default: that of sources.",
-              agreed=None, is_path=True),
+    _own("run_seq2seq generate", "source_tokenizer", str, None,
+         "The tokenizer of sources, a file or a directory; default: the "
+         "model's; of generate, that of the task checkpoints' runs.",
+         is_path=True),
+    _own("run_seq2seq generate", "target_tokenizer", str, None,
+         "The tokenizer of targets; default: that of sources; of generate, that "
+         "of the task checkpoints' runs.", is_path=True),
     _sequence("separator", str, None,
               "GPT-2: the token between source and target; default: the end of "
               "text.", recorded="run"),
@@ -521,8 +523,8 @@ RunConfig = flags_lib.config_class("RunConfig", RUN)
 
 
 def named(name):
-  """The Setting of a run with that name."""
-  found, = [setting for setting in RUN if setting.name == name]
+  """The Setting with that name."""
+  found, = [setting for setting in ALL if setting.name == name]
   return found
 
 

@@ -54,7 +54,11 @@ SHAPE = {
     "cross_adapters": _OPTIONAL(bool),
     "prefix_in": _OPTIONAL([str]),
     "separator": _OPTIONAL(str),
+    # What decides the ids of sources and of targets, and the files that were
+    # named in place of the model's.
     "tokenizers": _OPTIONAL([dict]),
+    "tokenizer_files": _OPTIONAL({"source_tokenizer": _OPTIONAL(str),
+                                  "target_tokenizer": _OPTIONAL(str)}),
 }
 # Where null says something; elsewhere it is as if the key were not there.
 _NULLABLE = ("top_n_layers", "adapter_size", "adapter_layers",

@@ -127,6 +127,45 @@ class SentencePieceTokenizer(object):
     return {"tokenizer_sha256": self._digest}
 
 
+class Pair(object):
+  """Two tokenizers as one: it encodes sources and decodes targets."""
+
+  def __init__(self, source, target):
+    self.source, self.target = source, target
+
+  def encode(self, text):
+    return self.source.encode(text)
+
+  def decode(self, ids):
+    return self.target.decode(ids)
+
+  def describe(self):
+    """What run.json has of the two: a list of dicts for JSON."""
+    return [self.source.describe(), self.target.describe()]
+
+
+def open_pair(source_path, target_path, directory, vocab_size):
+  """The Pair of a model.
+
+  Args:
+    source_path: str or None, what `open_tokenizer` takes; None: the model's own.
+    target_path: the same; None: the tokenizer of sources.
+    directory: model_dir.ModelDir, the model's.
+    vocab_size: int, the model's.
+
+  Raises: errors.InputError if one of them cannot be opened, or has ids that the
+    model lacks.
+  """
+  source_path = source_path or directory.path
+  source = target = open_tokenizer(source_path)
+  if target_path:
+    target = open_tokenizer(target_path)
+  for tokenizer, path in ((source, source_path),
+                          (target, target_path or source_path)):
+    check_fits(tokenizer, vocab_size, path, directory.config_file)
+  return Pair(source, target)
+
+
 def check_fits(tokenizer, vocab_size, where, model):
   """Raises errors.InputError if a tokenizer has ids that the model lacks."""
   if tokenizer.vocab_size > vocab_size:

@@ -4,7 +4,8 @@
       --task_name=MRPC --do_train --data_dir=$GLUE_DIR/MRPC ... \\
       --output_dir=/tmp/mrpc
 
-What follows -- are flags of run_classifier.py. Each process gets its TF_CONFIG
+What follows -- are flags of run_classifier.py; with
+--program=adapter_bert.run_seq2seq, of that. Each process gets its TF_CONFIG
 and --distribution=multi_worker; worker 0 is in charge. Every line that a
 process prints is prefixed with its name. SIGINT and SIGTERM are passed on, and
 the processes save what they have done. When one fails, or a signal came, the
@@ -27,12 +28,13 @@ from adapter_bert.base.flags import Setting
 from adapter_bert.distributed import local_processes
 
 PROGRAM = importlib.util.find_spec("run_classifier").origin
-
+# A module of a package, which Python does not run as a file.
+SEQUENCES = "adapter_bert.run_seq2seq"
 
 SETTINGS = (
     Setting("workers", int, 2, "How many processes.", least=1),
-    Setting("program", str, PROGRAM, "The Python program to run.",
-            is_path=True),
+    Setting("program", str, PROGRAM, "The Python program to run: a file, or "
+            "%s." % SEQUENCES, is_path=True),
     Setting("split_cores", bool, True,
             "Give each process cores of its own, if there are enough: "
             "processes that all use all cores are slower."),
@@ -49,14 +51,15 @@ def define_flags():
 
 def main(argv):
   options = Options(**flags_lib.values(SETTINGS))
-  if not os.path.isfile(options.program):
-    raise errors.InputError("program is %s, which is not there" %
-                            options.program)
-  command = [sys.executable, options.program] + argv[1:]
-  if options.program == PROGRAM:
+  command = [sys.executable] + ["-m"] * (options.program == SEQUENCES) + [
+      options.program] + argv[1:]
+  if options.program in (PROGRAM, SEQUENCES):
     # Last, so that it holds: with another one the processes would not know of
     # each other, and all write to one output_dir.
     command.append("--distribution=multi_worker")
+  elif not os.path.isfile(options.program):
+    raise errors.InputError("program is %s, which is not there" %
+                            options.program)
   launcher = local_processes.Launcher(
       command, options.workers, options.split_cores, options.grace)
   for number in (signal.SIGINT, signal.SIGTERM):

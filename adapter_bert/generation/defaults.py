@@ -107,22 +107,23 @@ _SEARCH = ("max_new_tokens", "min_new_tokens", "num_beams",
            "forced_bos_token_id", "forced_eos_token_id")
 
 
-def from_settings(config, directory, model_config):
+def from_settings(config, directory, model_config, **fixed):
   """The search.Options of a program's settings; one that is not given is the
   model's.
 
   Args:
     config: with the fields that settings.GENERATE gives.
     directory, model_config: as `directory` and `config` of `options`.
+    **fixed: fields of search.Options that are no settings of the program.
 
   Raises: InputError.
   """
   given = {name: getattr(config, name) for name in _SEARCH
-           if getattr(config, name) is not None}
+           if name not in fixed and getattr(config, name) is not None}
   for name in ("forced_bos_token_id", "forced_eos_token_id"):
     if given.get(name) == -1:  # Not even if the model's settings say so.
       given[name] = None
   if config.beam_early_stopping is not None:
     given["early_stopping"] = {"true": True, "false": False}.get(
         config.beam_early_stopping, config.beam_early_stopping)
-  return options(given, directory, model_config)
+  return options(dict(given, **fixed), directory, model_config)

@@ -41,7 +41,7 @@ class Evaluation(evaluation.Scored):
   data: training/sequence_plan.py's Data, with the texts and the tokenizers.
   options: search.Options.
   output_dir: str. group: distribution.Group; only the chief generates.
-  eval_batch_size, predict_batch_size: ints.
+  eval_batch_size, predict_batch_size: ints. seed: int, of what is sampled.
   """
   task: seq2seq.TextTask
   model: sequence_specs.SequenceSpec
@@ -148,7 +148,9 @@ class Evaluation(evaluation.Scored):
     with generator.Generator([task], self.base, self.options) as model:
       for start in range(0, len(order), batch_size):
         rows = order[start:start + batch_size]
-        for row, results in zip(rows, model.run(0, [prompts[i] for i in rows])):
+        # A sample depends on its row alone, not on the batch.
+        for row, results in zip(rows, model.run(
+            0, [prompts[i] for i in rows], [(self.seed, i) for i in rows])):
           found[row] = (self.data.encoder.target_tokenizer.decode(
               results[0].ids), results[0].score)
         done, now = start + len(rows), time.monotonic()

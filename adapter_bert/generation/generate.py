@@ -19,8 +19,9 @@ output is what follows the prompt, in the order of the input:
 The score is the sum of the log-probabilities of these tokens, divided by their
 number to the power of length_penalty. "text" needs the directory's tokenizer;
 without one, prompts and answers are token ids. With --num_return_sequences above
-1 a line is {"results": [...]} of such objects, best first. Behind a text stands
-what the run of a --task_checkpoint put there, GPT-2's separator. With several
+1 a line is {"results": [...]} of such objects, best first. A --task_checkpoint
+is asked as its run was trained: with its tokenizers, and with what it put behind
+a text, GPT-2's separator. With several
 --task_checkpoints of runs on this model, which share it in memory, it is
 {"tasks": {name: ...}}.
 """
@@ -43,6 +44,7 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import settings
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.base import flags as flags_lib
 from adapter_bert.checkpoints import model_dir as model_dirs
 from adapter_bert.checkpoints import sequence_weights
@@ -221,25 +223,57 @@ def set_up(options):
   directory = model_dirs.open_model_dir(options.model_dir)
   config = sequence_weights.read_config(directory)
   how = defaults.from_settings(options, directory, config)
-  tokenizer = open_tokenizer(directory, config)
   weights = sequence_weights.open_weights(directory, config)
   tasks = generator_lib.read_tasks(options.task_checkpoints, config, weights,
                                    options.precision, options.force_base,
                                    options.adapter_fn)
+  tokenizer = open_tokenizer(options, directory, config, tasks)
   return generator_lib.Generator(tasks, weights, how), tokenizer
 
 
-def open_tokenizer(directory, config):
-  """The tokenizer in a directory, or None where there is no file of one.
+def open_tokenizer(options, directory, config, tasks):
+  """What encodes prompts and decodes answers, or None where there is no file.
 
-  Raises: InputError if it has more tokens than the model, or cannot be read.
+  Args:
+    options: Options; its tokenizers go over those of the tasks' runs, and these
+      over the model's.
+    directory: model_dir.ModelDir. config: the model's config.
+    tasks: list of generator.Task.
+
+  Raises: InputError if there is one that has more tokens than the model, cannot
+    be read, or is not what a task was trained with.
   """
-  if directory.vocab_file is None:
+  names = ("source_tokenizer", "target_tokenizer")
+  paths = [options.source_tokenizer, options.target_tokenizer]
+  for task in tasks:
+    recorded = task.record.get("tokenizer_files", {})
+    paths = [path or _recorded_file(recorded.get(name), name, task.where)
+             for name, path in zip(names, paths)]
+  if directory.vocab_file is None and not paths[0]:
     return None
-  tokenizer = text_tokenizers.open_tokenizer(directory.path)
-  text_tokenizers.check_fits(tokenizer, config.vocab_size, directory.path,
-                             directory.config_file)
-  return tokenizer
+  pair = text_tokenizers.open_pair(*paths, directory, config.vocab_size)
+  for task in tasks:
+    described = task.record.get("tokenizers", pair.describe())
+    for name, there, here in zip(names, described, pair.describe()):
+      if there != here:
+        raise errors.InputError(
+            "%s was trained with another %s (it is %s, and here %s); give that "
+            "one with --%s" % (task.where, name, errors.shown(there),
+                               errors.shown(here), name))
+  return pair
+
+
+def _recorded_file(path, name, where):
+  """A tokenizer's file that a run.json names, or None.
+
+  Raises: InputError for one that is elsewhere: run.json may be a stranger's, who
+    would have this machine call him.
+  """
+  if path and files.has_scheme(path):
+    raise errors.InputError(
+        "%s was trained with %s=%s, and no network path is opened because a file "
+        "says so; give --%s=%s if you trust it" % (where, name, path, name, path))
+  return path
 
 
 def run(options, start=None):

@@ -14,6 +14,7 @@ from adapter_bert.checkpoints import model_dir
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.checkpoints import sequence_weights
 from adapter_bert.checkpoints import weights as weights_lib
+from adapter_bert.data import text_tokenizers
 from adapter_bert.generation import defaults
 from adapter_bert.generation import generate
 from adapter_bert.generation import generator
@@ -234,11 +235,55 @@ def test_a_tokenizer_with_more_tokens_than_the_model(tmp_path):
   (tmp_path / "model.safetensors").write_bytes(b"")
   directory = model_dir.open_model_dir(str(tmp_path))
   fits = gpt2.GPT2Config.from_dict(dict(vocab_size=3, n_embd=4, n_head=2))
-  tokenizer = generate.open_tokenizer(directory, fits)
+  options = generate.Options(model_dir=str(tmp_path))
+  tokenizer = generate.open_tokenizer(options, directory, fits, [])
   assert tokenizer.decode(tokenizer.encode("ab")) == "ab"
   small = gpt2.GPT2Config.from_dict(dict(vocab_size=2, n_embd=4, n_head=2))
   with pytest.raises(errors.InputError, match="has 3 entries and the model 2"):
-    generate.open_tokenizer(directory, small)
+    generate.open_tokenizer(options, directory, small, [])
+
+
+def write_words(path, prefix):
+  """A tokenizer.json of words: "x7" is 7, if the prefix is x."""
+  path.write_text(json.dumps({
+      "version": "1.0", "truncation": None, "padding": None, "decoder": None,
+      "normalizer": None, "added_tokens": [], "post_processor": None,
+      "pre_tokenizer": {"type": "WhitespaceSplit"},
+      "model": {"type": "WordLevel", "unk_token": prefix + "0",
+                "vocab": {prefix + str(i): i for i in range(97)}}}))
+  return str(path)
+
+
+def test_the_tokenizers_of_flags_and_of_a_run(golden, tmp_path):
+  """One reads prompts, the other writes what is generated."""
+  pytest.importorskip("tokenizers")
+  source, target = [write_words(tmp_path / (name + ".json"), name)
+                    for name in "st"]
+  both = dict(source_tokenizer=source, target_tokenizer=target)
+  prompts = prompts_of(golden)[:2]
+  lines = [json.dumps({"text": " ".join("s%d" % i for i in prompt)})
+           for prompt in prompts]
+  common = dict(model_dir=golden.checkpoint, max_new_tokens=12)
+  answers = lambda key: [
+      (ids, " ".join("t%d" % i for i in ids))
+      for ids in answers_of(golden, key)[:2]]
+  found = run(tmp_path, lines, **dict(common, **both))
+  assert [(row["output_ids"], row["text"]) for row in found] == answers(
+      "generate/greedy")
+  used = [text_tokenizers.open_tokenizer(path).describe()
+          for path in (source, target)]
+  path = write_task(golden, tmp_path, tokenizers=used, tokenizer_files=both)
+  found = run(tmp_path, lines, task_checkpoints=[path], **common)
+  assert [(row["output_ids"], row["text"]) for row in found] == answers(
+      "prefix/generate/greedy")
+  with pytest.raises(errors.InputError, match="was trained with another "
+                     "target_tokenizer .*; give that one with --target_tok"):
+    run(tmp_path, lines, task_checkpoints=[path], **dict(
+        common, target_tokenizer=source))
+  elsewhere = write_task(golden, tmp_path / "b", tokenizers=used,
+                         tokenizer_files=dict(both, source_tokenizer="gs://a/b"))
+  with pytest.raises(errors.InputError, match="no network path is opened"):
+    run(tmp_path, lines, task_checkpoints=[elsewhere], **common)
 
 
 def test_more_positions_than_the_model_has(golden, loaded):

@@ -34,12 +34,14 @@ class Task(object):
   weights: dict of variable name -> numpy array, what it trained.
   source_end: tuple of token ids that the run put behind each source: GPT-2's
     separator.
+  record: dict, the run.json of the run.
   """
   name: str
   where: str
   spec: sequence_specs.SequenceSpec
   weights: Dict[str, Any]
   source_end: Tuple[int, ...] = ()
+  record: Dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -85,7 +87,7 @@ def read_tasks(paths, config, base, precision, force_base=False,
     name = os.path.basename(os.path.dirname(os.path.abspath(directory)))
     same = sum(task.name.split("#")[0] == name for task in tasks)
     tasks.append(Task(name + ("#%d" % (same + 1) if same else ""), prefix, spec,
-                      values, tuple(record.get("source_end", ()))))
+                      values, tuple(record.get("source_end", ())), record))
   return tasks
 
 

@@ -77,8 +77,8 @@ def describe(config):
       is_regression=task.is_regression, adapter_size=config.adapter_size,
       adapter_init_scale=config.adapter_init_scale,
       adapter_fn=own_adapter(config),
-      adapter_layers=_layer_list(config.adapter_layers,
-                                 bert_config.num_hidden_layers),
+      adapter_layers=layer_list(config.adapter_layers,
+                                bert_config.num_hidden_layers),
       adapter_order=config.adapter_order, adapter_act=config.adapter_act,
       tune=config.tune, top_n_layers=config.top_n_layers,
       prefix_length=config.prefix_length,
@@ -119,7 +119,7 @@ def _task(config):
   return tasks.get_task(config.task_name)
 
 
-def _layer_list(text, num_hidden_layers):
+def layer_list(text, num_hidden_layers):
   """"6-11" or "0,2,4-5" -> a sorted list of layers; None stays None."""
   if text is None:
     return None
@@ -136,11 +136,9 @@ def _check_tuning(model):
   if model.fresh_pooler and not model.tuning.trains("pooler/", [modeling.HEAD]):
     raise ValueError("fresh_pooler is set, and tune=%s does not train the head, "
                      "which a new pooler belongs to" % model.tune)
-  for name in ("adapter_layers", "adapter_order", "adapter_act"):
-    if not model.tuning.uses_adapters and (
-        getattr(model, name) != settings.named(name).plain_default):
-      raise ValueError("%s is given, but the tuning method is %s, which has no "
-                       "adapters" % (name, model.tune))
+  if not model.tuning.uses_adapters:
+    refuse_given(model, ("adapter_layers", "adapter_order", "adapter_act"),
+                 "the tuning method is %s, which has no adapters" % model.tune)
   if model.tune == "top_n" and model.bert_config.share_parameter_across_layers:
     raise ValueError("tune=top_n needs layers of their own, and the model's "
                      "layers share their weights")
@@ -149,11 +147,8 @@ def _check_tuning(model):
 def _check_prefix(config, model):
   """Raises ValueError for settings of prefixes that do not fit."""
   if not model.tuning.uses_prefixes:
-    for name in ("prefix_length", "prefix_hidden_size", "prefix_positions",
-                 "prefix_init", "prefix_init_scale", "prefix_dropout"):
-      if getattr(config, name) != settings.named(name).plain_default:
-        raise ValueError("%s is %s, but the tuning method is %s, which has no "
-                         "prefixes" % (name, getattr(config, name), model.tune))
+    refuse_given(config, OF_PREFIXES, "the tuning method is %s, which has no "
+                 "prefixes" % model.tune)
     return
   if config.prefix_init == "words" and config.prefix_hidden_size:
     raise ValueError(
@@ -176,6 +171,25 @@ def _check_prefix(config, model):
          model.bert_config.max_position_embeddings))
 
 
+# What is said of the prefixes of every model.
+OF_PREFIXES = ("prefix_length", "prefix_hidden_size", "prefix_positions",
+               "prefix_init", "prefix_init_scale", "prefix_dropout")
+
+
+def refuse_given(config, names, why):
+  """Raises InputError if one of the settings is not as by default.
+
+  Args:
+    config: with a field for each of them.
+    names: the settings' names.
+    why: str, why they would have no effect.
+  """
+  for name in names:
+    value = getattr(config, name)
+    if value != settings.named(name).plain_default:
+      raise errors.InputError("%s is %s, but %s" % (name, value, why))
+
+
 def own_adapter(config):
   """The own_adapters.OwnAdapter that a config names, or None.
 
@@ -183,15 +197,16 @@ def own_adapter(config):
   """
   if config.adapter_fn is None:
     return None
-  with errors.reported():
-    uses_adapters = Tuning(config.tune, config.top_n_layers).uses_adapters
+  with errors.reported():  # Not every program has all of the settings.
+    uses_adapters = Tuning(config.tune, getattr(
+        config, "top_n_layers", None)).uses_adapters
   if not uses_adapters:
     raise errors.InputError(
         "adapter_fn is given, but the tuning method is %s, which has no "
         "adapters" % config.tune)
   for name in ("adapter_size", "adapter_init_scale", "adapter_act"):
     usual = settings.named(name).plain_default
-    value = getattr(config, name, usual)  # Not every program has all of them.
+    value = getattr(config, name, usual)
     if value != usual:
       raise errors.InputError(
           "%s is %s, and says nothing of adapter_fn=%s; leave it out" %

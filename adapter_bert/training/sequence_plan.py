@@ -16,6 +16,7 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import settings
 from adapter_bert.base import errors
+from adapter_bert.base import files
 from adapter_bert.checkpoints import model_dir as model_dirs
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.checkpoints import sequence_weights
@@ -29,6 +30,9 @@ from adapter_bert.training import plan as plan_lib
 from adapter_bert.training import sequence_specs
 
 _PROGRAM = "run_seq2seq"
+
+# The settings of the search.
+_GENERATES = tuple(s.name for s in settings.GENERATE if _PROGRAM in s.programs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +95,12 @@ def read(config):
 
 def _task(config):
   if config.task_spec:
-    return seq2seq.load_task_spec(config.task_spec, config.task_files_anywhere)
+    task = seq2seq.load_task_spec(config.task_spec, config.task_files_anywhere)
+    if config.task_name and config.task_name.lower() != task.name:
+      raise errors.InputError(
+          "task_name is %s and task_spec describes %s; give one of them" %
+          (config.task_name, task.name))
+    return task
   if not config.task_name:
     raise errors.InputError("neither task_name nor task_spec is given; tasks "
                             "are %s" % ", ".join(seq2seq.TASKS))
@@ -114,6 +123,10 @@ def _check_actions(config, task):
     raise errors.InputError(
         "--do_predict: the task %s is plain text, without sources to predict "
         "from; generate.py goes on from prompts" % task.display_name)
+  if task.is_plain_text:
+    inputs_lib.refuse_given(
+        config, ("separator",) + _GENERATES, "the task %s is plain text, of which "
+        "nothing has a source, and nothing is generated" % task.display_name)
   if config.do_train and config.task_checkpoint:
     raise errors.InputError("task_checkpoint is evaluated and predicted with, "
                             "and not trained on; leave out one of the two")
@@ -125,15 +138,9 @@ def _check_actions(config, task):
 
 def _encoder(config, task, directory, model_config):
   """The seq2seq.Encoder: how texts become the model's ids."""
-  source = text_tokenizers.open_tokenizer(config.source_tokenizer or
-                                          directory.path)
-  target = source
-  if config.target_tokenizer:
-    target = text_tokenizers.open_tokenizer(config.target_tokenizer)
-  for tokenizer, path in ((source, config.source_tokenizer),
-                          (target, config.target_tokenizer)):
-    text_tokenizers.check_fits(tokenizer, model_config.vocab_size,
-                               path or directory.path, directory.config_file)
+  pair = text_tokenizers.open_pair(config.source_tokenizer,
+                                   config.target_tokenizer, directory,
+                                   model_config.vocab_size)
   source_end = target_end = ()
   if families.of_config(model_config).has_encoder:
     if config.separator:
@@ -147,8 +154,8 @@ def _encoder(config, task, directory, model_config):
   else:
     target_end = (model_config.eos_token_id,)
     source_end = () if task.is_plain_text else (
-        _separator(config.separator, source, model_config),)
-  return seq2seq.Encoder(source, target, config.max_source_length,
+        _separator(config.separator, pair.source, model_config),)
+  return seq2seq.Encoder(pair.source, pair.target, config.max_source_length,
                          config.max_target_length, source_end, target_end)
 
 
@@ -170,14 +177,16 @@ def _model(config, model_config):
     raise errors.InputError("tune=top_n is for a BERT; a %s is tuned with full, "
                             "adapters, prefix or layer_norm" %
                             model_config.MODEL_TYPE)
+  layers = config.adapter_layers and (
+      settings.layers_of(config.adapter_layers) if family.has_encoder else
+      inputs_lib.layer_list(config.adapter_layers, model_config.n_layer))
   with errors.reported():
     model = sequence_specs.SequenceSpec(
         config=model_config, tune=config.tune,
         adapter_size=config.adapter_size,
         adapter_init_scale=config.adapter_init_scale,
-        adapter_fn=inputs_lib.own_adapter(config),
-        adapter_layers=config.adapter_layers and settings.layers_of(
-            config.adapter_layers),
+        adapter_act=config.adapter_act,
+        adapter_fn=inputs_lib.own_adapter(config), adapter_layers=layers,
         cross_adapters=config.cross_adapters,
         prefix_length=config.prefix_length,
         prefix_hidden_size=config.prefix_hidden_size or None,
@@ -196,18 +205,38 @@ def _model(config, model_config):
         "tune=%s trains nothing here: a %s has no head of its own; give %s" %
         (config.tune, model_config.MODEL_TYPE,
          "full, adapters, prefix or layer_norm"))
-  _check_prefix_init(config, tuning, model_config)
+  _check_method(config, tuning, model_config)
   return model
 
 
-def _check_prefix_init(config, tuning, model_config):
+def _check_method(config, tuning, model_config):
+  """Raises InputError for a setting that would have no effect here."""
+  has_none = "the tuning method is %s, which has no %%s" % config.tune
+  if not tuning.uses_adapters:
+    inputs_lib.refuse_given(config, (
+        "adapter_size", "adapter_init_scale", "adapter_act", "adapter_layers",
+        "cross_adapters"), has_none % "adapters")
+  if not tuning.uses_prefixes:
+    inputs_lib.refuse_given(config, inputs_lib.OF_PREFIXES + ("prefix_in",),
+                            has_none % "prefixes")
+    return
+  if not families.of_config(model_config).has_encoder:
+    inputs_lib.refuse_given(config, ("prefix_in",),
+                            "GPT-2 has one place for a prefix")
+  elif model_config.MODEL_TYPE == "t5":
+    inputs_lib.refuse_given(config, ("prefix_positions",), "T5 has no positions "
+                            "but distances")
+  elif "self" not in settings.prefix_places(config.prefix_in):
+    inputs_lib.refuse_given(config, ("prefix_positions",), "it is of the prefix "
+                            "in the decoder's self-attention, and prefix_in is "
+                            "%s" % config.prefix_in)
+  _check_prefix_init(config, model_config)
+
+
+def _check_prefix_init(config, model_config):
   """Raises InputError if prefixes cannot start so."""
   if config.prefix_init == "random":
     return
-  if not tuning.uses_prefixes:
-    raise errors.InputError("prefix_init is %s, but the tuning method is %s, "
-                            "which has no prefixes" %
-                            (config.prefix_init, config.tune))
   if config.prefix_init == "words":
     raise errors.InputError("prefix_init=words is for a BERT; a %s starts from "
                             "random or zero" % model_config.MODEL_TYPE)
@@ -279,6 +308,9 @@ def _record(config, task, model, encoder):
       source_end=list(encoder.source_end),
       tokenizers=[encoder.source_tokenizer.describe(),
                   encoder.target_tokenizer.describe()],
+      tokenizer_files={name: files.absolute(getattr(config, name))
+                       for name in ("source_tokenizer", "target_tokenizer")
+                       if getattr(config, name)},
       schedule={name: getattr(config, name)
                 for name in settings.recorded("schedule", _PROGRAM)},
       versions={"tensorflow": tf.__version__, "numpy": np.__version__,
@@ -313,13 +345,16 @@ def make(config, inputs, group):
   if recorded:
     weights_lib.check_base(base, recorded, "the run in %s started from" %
                            config.output_dir)
-  record = dict(inputs.record, base=run_record.describe_base(
-      base, inputs.directory.path))
-  record["schedule"] = dict(record["schedule"], replicas=group.num_replicas)
-  group.same({"model_dir (its digest)": record["base"]["sha256"]})
+  record = dict(inputs.record, schedule=dict(
+      inputs.record["schedule"], replicas=group.num_replicas))
   find_weights = functools.partial(_weights_to_evaluate, config, base, group)
-  training = plan_lib.training_of(config, base) if config.do_train else None
-  weights = None if training else find_weights()
+  training = weights = None
+  if config.do_train:
+    record["base"] = run_record.describe_base(base, inputs.directory.path)
+    group.same({"model_dir (its digest)": record["base"]["sha256"]})
+    training = plan_lib.training_of(config, base)
+  else:
+    weights = find_weights()
   model = inputs.model
   if weights is base:
     logging.info("no run is in %s: the model is taken as it was published",
@@ -350,12 +385,16 @@ def _weights_to_evaluate(config, base, group):
   """The Weights to evaluate: the first there is of task_checkpoint, what is
   kept in output_dir, and the model as it was published."""
   if config.task_checkpoint:
-    prefix = weights_lib.find(config.task_checkpoint)
-    recorded = run_record.base_of(run_record.read(os.path.dirname(prefix)))
+    path = weights_lib.find(config.task_checkpoint)
+    recorded = run_record.base_of(run_record.read(os.path.dirname(path)))
     if recorded:
-      weights_lib.check_base(base, recorded, "%s was trained on" % prefix,
+      weights_lib.check_base(base, recorded, "%s was trained on" % path,
                              config.force_base)
-    return base.with_top(prefix)
-  path = group.shared_path(config.output_dir,
-                           lambda: plan_lib.kept_in(config), ".index")
-  return base.with_top(path) if path else base
+  else:
+    path = group.shared_path(config.output_dir,
+                             lambda: plan_lib.kept_in(config), ".index")
+  weights = base.with_top(path) if path else base
+  if group.num_workers > 1:
+    group.same({"the weights to evaluate (their digest)":
+                    weights.full_digest()})
+  return weights

@@ -22,8 +22,8 @@ from adapter_bert.tuning import Tuning
 import modeling
 
 # The fields that a record has, beside the config.
-_RECORDED = ("tune", "adapter_size", "adapter_fn", "adapter_layers",
-             "cross_adapters",
+_RECORDED = ("tune", "adapter_size", "adapter_act", "adapter_fn",
+             "adapter_layers", "cross_adapters",
              "prefix_length", "prefix_hidden_size", "prefix_positions",
              "prefix_in")
 
@@ -35,7 +35,8 @@ class SequenceSpec(specs.PrefixedSpec):
   config: a config of one of models/families.py.
   tune: see tuning.Tuning; "full" is the model without adapters and prefixes.
   adapter_size, adapter_init_scale: see modeling.feedforward_adapter.
-  adapter_fn: own_adapters.OwnAdapter in place of that, or None.
+  adapter_act: a key of modeling.ACTIVATIONS, the bottleneck's.
+  adapter_fn: own_adapters.OwnAdapter in place of the bottleneck, or None.
   adapter_layers: indices of the layers with adapters; None: all. GPT-2 only.
   cross_adapters: bool, see models/encoder_decoder.py.
   prefix_length: int, P. prefix_hidden_size: int, of the prefix's MLP; None: it
@@ -53,6 +54,7 @@ class SequenceSpec(specs.PrefixedSpec):
   tune: str = "full"
   adapter_size: int = 64
   adapter_init_scale: float = 1e-3
+  adapter_act: str = "gelu"
   adapter_fn: Optional[Any] = None
   adapter_layers: Optional[Sequence[int]] = None
   cross_adapters: bool = False
@@ -72,6 +74,7 @@ class SequenceSpec(specs.PrefixedSpec):
   def __post_init__(self):
     """Raises ValueError for what the family of the config does not have."""
     has_encoder = families.of_config(self.config).has_encoder
+    modeling.get_activation(self.adapter_act)
     if has_encoder and self.adapter_layers is not None:
       raise ValueError("adapter_layers is %s; it is for GPT-2" %
                        (self.adapter_layers,))
@@ -118,7 +121,8 @@ class SequenceSpec(specs.PrefixedSpec):
       return None
     return self.adapter_fn or functools.partial(
         modeling.feedforward_adapter, hidden_size=self.adapter_size,
-        init_scale=self.adapter_init_scale, ops=ops)
+        init_scale=self.adapter_init_scale,
+        activation=modeling.get_activation(self.adapter_act), ops=ops)
 
   def build(self, is_training, batch, ops=None):
     """See specs.ModelSpec; the batch is one of datasets.py's sequences.
@@ -186,6 +190,8 @@ class SequenceSpec(specs.PrefixedSpec):
         ("prefix_", self.tuning.uses_prefixes)) if not is_used]
     values = {name: None if name.startswith(tuple(unused)) else
                     getattr(self, name) for name in _RECORDED}
+    if values["adapter_act"] == SequenceSpec.adapter_act:
+      values["adapter_act"] = None  # As in runs that had not heard of it yet.
     if values["adapter_fn"]:
       values.update(adapter_fn=self.adapter_fn.name, adapter_size=None)
     if values["prefix_in"]:

@@ -31,12 +31,14 @@ def variables_of(spec, **arguments):
 
 @pytest.mark.parametrize("changes,first_position", [
     (dict(tune="adapters", adapter_size=3, adapter_layers=[1]), 0),
+    (dict(tune="adapters", adapter_act="relu"), 0),
     (dict(tune="prefix", prefix_length=4, prefix_hidden_size=5), 4),
     (dict(tune="prefix", prefix_length=4, prefix_positions="unshifted"), 0)])
 def test_a_record_builds_the_same_model(changes, first_position):
   spec = spec_of(**changes)
   again = sequence_specs.from_record(json.loads(json.dumps(spec.describe())),
                                      "run.json")
+  assert again.describe() == spec.describe()
   assert variables_of(again) == variables_of(spec)
   assert again.first_position == spec.first_position == first_position
 
@@ -62,6 +64,7 @@ def test_frozen_weights_are_stored_as_they_are_computed_with():
 
 
 @pytest.mark.parametrize("changes,message", [
+    (dict(adapter_act="gelo"), "unknown activation 'gelo'"),
     (dict(tune="most"), "unknown tuning method 'most'"),
     (dict(cross_adapters=True), "GPT-2 has no cross-attention"),
     (dict(config=dict(GPT2, model_type="bert")), "model_type is 'bert'"),
