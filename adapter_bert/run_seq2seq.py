@@ -76,20 +76,21 @@ def work(plan, base, how):
     base: mapping of variable name -> array, the pre-trained weights.
     how: search.Options.
   """
-  evaluation = evaluation_lib.Evaluation(
-      task=plan.task, model=plan.model, base=base, records=plan.records(),
-      data=plan.data, options=how, output_dir=plan.output_dir, group=plan.group,
-      eval_batch_size=plan.eval_batch_size,
-      predict_batch_size=plan.predict_batch_size, seed=plan.seed)
-  if plan.training:
-    work_lib.train(plan, evaluation)
   results = {}
-  if plan.needs_weights:
-    weights = plan.weights or plan.find_weights()
-    for split in plan.evaluated:
-      results[split.name] = evaluation.evaluate(split, weights)
-    for split in plan.predicted:
-      evaluation.predict(split, weights)
+  with evaluation_lib.Loaded(base, how) as loaded:
+    evaluation = evaluation_lib.Evaluation(
+        task=plan.task, model=plan.model, loaded=loaded, records=plan.records(),
+        data=plan.data, output_dir=plan.output_dir, group=plan.group,
+        eval_batch_size=plan.eval_batch_size,
+        predict_batch_size=plan.predict_batch_size, seed=plan.seed)
+    if plan.training:
+      work_lib.train(plan, evaluation)
+    if plan.needs_weights:
+      weights = plan.weights or plan.find_weights()
+      for split in plan.evaluated:
+        results[split.name] = evaluation.evaluate(split, weights)
+      for split in plan.predicted:
+        evaluation.predict(split, weights)
   return results if plan.group.is_chief else {}
 
 

@@ -376,6 +376,44 @@ def test_methods(files, tmp_path, family, method):
   assert run_record.read(out)["tune"] == METHODS[method]["tune"]
 
 
+OWN = """
+import tensorflow.compat.v1 as tf
+
+def scaled(tensor):
+  with tf.variable_scope("adapters"):
+    return tensor * (1 + tf.get_variable(
+        "scale", [tensor.shape[-1]], tf.float32, tf.zeros_initializer(),
+        collections=["adapters", tf.GraphKeys.GLOBAL_VARIABLES,
+                     tf.GraphKeys.TRAINABLE_VARIABLES]))
+"""
+
+
+@pytest.mark.slow
+def test_an_adapter_of_ones_own(files, tmp_path, monkeypatch):
+  files.write(str(tmp_path / "own_of_seq2seq.py"), [OWN])
+  monkeypatch.syspath_prepend(str(tmp_path))
+  changes = dict(do_eval=True, adapter_fn="own_of_seq2seq:scaled")
+  results = files.run("gpt2", tmp_path / "out", do_train=True, **changes)
+  task = str(tmp_path / "out" / "task")
+  assert any(value.any() for name, value in values_in(
+      weights_lib.find(task)).items() if name.endswith("adapters/scale"))
+  assert run_record.read(task)["adapter_fn"] == "own_of_seq2seq:scaled"
+  assert files.run("gpt2", tmp_path / "again", task_checkpoint=task,
+                   **changes)["dev"] == pytest.approx(results["dev"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_samples_depend_on_the_seed_and_on_nothing_else(files, trained, tmp_path):
+  texts = []
+  for seed, batch_size in ((1, 4), (1, 1), (2, 4)):
+    files.run("t5", tmp_path, do_predict=True, do_sample=True, seed=seed,
+              predict_batch_size=batch_size, max_new_tokens=9,
+              task_checkpoint=os.path.join(trained, "task"))
+    texts.append(lines_of(tmp_path, "predictions.txt"))
+  assert texts[0] == texts[1] and texts[0] != texts[2]
+  assert len(set(texts[0])) == 5  # Each source draws for itself.
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(ENDS))
 def test_bfloat16_trains_close_to_float32(files, tmp_path, family):
@@ -599,15 +637,25 @@ def test_two_processes_are_as_one(files, tmp_path, model):
       "worker-0.json", "worker-1.json"]
 
 
+# A checkpoint comes early, and the end late.
+TWO = dict(do_train=True, num_train_epochs=60.0, save_checkpoints_steps=7,
+           bucket_window=2, tune="adapters+prefixes", prefix_length=3)
+
+
+@pytest.fixture(scope="module", name="undisturbed")
+def fixture_undisturbed(files):
+  """What two processes end with, dropout on."""
+  for process in start_two(files, files.path("out/undisturbed"), "t5", **TWO):
+    line_of(process, 0)
+  return values_of_run(files.path("out/undisturbed"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_one_of_two_is_killed_and_the_run_goes_on(files, tmp_path, victim):
-  whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
-  changes = dict(do_train=True, num_train_epochs=60.0, save_checkpoints_steps=7,
-                 bucket_window=2, tune="adapters+prefixes", prefix_length=3)
-  for process in start_two(files, whole, "t5", **changes):
-    line_of(process, 0)
-  both = start_two(files, killed, "t5", **changes)
+def test_one_of_two_is_killed_and_the_run_goes_on(files, undisturbed, tmp_path,
+                                                  victim):
+  killed = str(tmp_path / "killed")
+  both = start_two(files, killed, "t5", **TWO)
   until = time.monotonic() + 600
   while not weights_lib.newest_readable(killed):
     assert both[0].poll() is None and time.monotonic() < until
@@ -617,12 +665,12 @@ def test_one_of_two_is_killed_and_the_run_goes_on(files, tmp_path, victim):
   assert "worker %d (process %d" % (victim, both[victim].pid) in line
   assert "is lost" in line and "go on from the last checkpoint" in line
   assert 0 < weights_lib.step_of(weights_lib.newest_readable(killed)) < 180
-  for process in start_two(files, killed, "t5", **changes):
+  for process in start_two(files, killed, "t5", **TWO):
     line_of(process, 0)
-  expected, found = values_of_run(whole), values_of_run(killed)
-  assert sorted(expected) == sorted(found) and expected["global_step"] == 180
-  for name in expected:
-    np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+  found = values_of_run(killed)
+  assert sorted(found) == sorted(undisturbed) and found["global_step"] == 180
+  for name in undisturbed:
+    np.testing.assert_array_equal(found[name], undisturbed[name], err_msg=name)
 
 
 @pytest.mark.slow

@@ -21,7 +21,6 @@ from adapter_bert.data import seq2seq
 from adapter_bert.data import tasks
 from adapter_bert.data import text_metrics
 from adapter_bert.generation import generator
-from adapter_bert.generation import search
 from adapter_bert.training import evaluation
 from adapter_bert.training import reports
 from adapter_bert.training import sequence_specs
@@ -30,25 +29,61 @@ from adapter_bert.training import sequence_specs
 _REPORT_SECONDS = 10.0
 
 
+class Loaded(object):
+  """A model in one session that generates with one checkpoint after another.
+
+  A graph takes seconds to make, and checkpoints of one run differ by their
+  values alone. To be used in a `with` statement: the session ends with it.
+
+  Args:
+    base: mapping of variable name -> array, what the model was made of.
+    options: search.Options.
+  """
+
+  def __init__(self, base, options):
+    self._base, self._options = base, options
+    self._task = self._generator = None
+
+  def of(self, task):
+    """The generator.Generator of a generator.Task, until the next call."""
+    if self._generator and task.spec == self._task.spec and (
+        set(task.weights) == set(self._task.weights)):
+      self._generator.put(0, task.weights)
+    else:
+      self._close()
+      self._generator = generator.Generator([task], self._base, self._options)
+    self._task = dataclasses.replace(task, weights=dict.fromkeys(task.weights))
+    return self._generator
+
+  def _close(self):
+    if self._generator:
+      self._generator.__exit__()
+    self._generator = None
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    self._close()
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation(evaluation.Scored):
   """A run's model on the splits of its task.
 
   task: seq2seq.TextTask.
   model: sequence_specs.SequenceSpec.
-  base: mapping of variable name -> array, what the model was made of.
+  loaded: Loaded, which generates.
   records: {split.name: tfrecords.RecordSet}.
   data: training/sequence_plan.py's Data, with the texts and the tokenizers.
-  options: search.Options.
   output_dir: str. group: distribution.Group; only the chief generates.
   eval_batch_size, predict_batch_size: ints. seed: int, of what is sampled.
   """
   task: seq2seq.TextTask
   model: sequence_specs.SequenceSpec
-  base: Any
+  loaded: Loaded
   records: Dict[str, Any]
   data: Any
-  options: search.Options
   output_dir: str
   group: Any
   eval_batch_size: int = 32
@@ -144,19 +179,19 @@ class Evaluation(evaluation.Scored):
     # Rows of like lengths beside each other; the longest first, which needs the
     # most memory.
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    model = self.loaded.of(task)
     began = last = time.monotonic()
-    with generator.Generator([task], self.base, self.options) as model:
-      for start in range(0, len(order), batch_size):
-        rows = order[start:start + batch_size]
-        # A sample depends on its row alone, not on the batch.
-        for row, results in zip(rows, model.run(
-            0, [prompts[i] for i in rows], [(self.seed, i) for i in rows])):
-          found[row] = (self.data.encoder.target_tokenizer.decode(
-              results[0].ids), results[0].score)
-        done, now = start + len(rows), time.monotonic()
-        if now - last > _REPORT_SECONDS:
-          last = now
-          logging.info("generated %d of %d, %s left", done, len(order),
-                       reports.duration((len(order) - done) / done *
-                                        (now - began)))
+    for start in range(0, len(order), batch_size):
+      rows = order[start:start + batch_size]
+      # A sample depends on its row alone, not on the batch.
+      for row, results in zip(rows, model.run(
+          0, [prompts[i] for i in rows], [(self.seed, i) for i in rows])):
+        found[row] = (self.data.encoder.target_tokenizer.decode(
+            results[0].ids), results[0].score)
+      done, now = start + len(rows), time.monotonic()
+      if now - last > _REPORT_SECONDS:
+        last = now
+        logging.info("generated %d of %d, %s left", done, len(order),
+                     reports.duration((len(order) - done) / done *
+                                      (now - began)))
     return found

@@ -135,7 +135,7 @@ class Generator(object):
     self.source_end = _common_source_end(tasks)
     self._tasks, self._options = tasks, options
     self._has_encoder = families.of_config(self.config).has_encoder
-    shared, owned, self._found = {}, [], []
+    shared, self._owned, self._found = {}, [], []
     with tf.Graph().as_default() as graph:
       self._ids = tf.placeholder(tf.int32, [None, None])
       self._mask = tf.placeholder(tf.int32, [None, None])
@@ -143,9 +143,9 @@ class Generator(object):
       for number, task in enumerate(tasks):
         found, own = self._build(task, "task_%d" % number, shared)
         self._found.append(found)
-        owned.append(own)
+        self._owned.append(own)
       self._session = tf.Session(graph=graph)
-      for task, own in zip(tasks, owned):
+      for task, own in zip(tasks, self._owned):
         for name in set(task.weights) - set(own):
           raise errors.InputError("%s has %s, for which its model has no "
                                   "variable" % (task.where, name))
@@ -185,6 +185,17 @@ class Generator(object):
     found = search.search(model.start(self._options.slots), self._options,
                           self._seeds)
     return found, own
+
+  def put(self, place, weights):
+    """Puts the values of another checkpoint into a task's variables.
+
+    Args:
+      place: int, the task's place in the list.
+      weights: dict of name -> array, as Task.weights: the same names and shapes.
+    """
+    if set(weights) != set(self._owned[place]):
+      raise ValueError("another checkpoint must have the same variables")
+    self._load(self._owned[place], weights)
 
   def _load(self, variables, values):
     """Puts values into variables, by their names, in the variables' types."""

@@ -43,6 +43,16 @@ def test_a_record_builds_the_same_model(changes, first_position):
   assert again.first_position == spec.first_position == first_position
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_the_activation_of_adapters(activation):
+  with test_util.graph():
+    ids = tf.zeros([1, 3], tf.int32)
+    spec_of(tune="adapters", adapter_act=activation).model(
+        False, {"input_ids": ids, "input_mask": ids + 1})
+    kinds = {op.type for op in tf.get_default_graph().get_operations()}
+  assert ("Relu" in kinds) == (activation == "relu")
+
+
 @pytest.mark.parametrize("hidden_size, moved", [
     (None, ["gpt2/prefix/embeddings"]), (5, ["gpt2/prefix/dense_1/kernel"])])
 def test_prefixes_that_start_from_zero(hidden_size, moved):
