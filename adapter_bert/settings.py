@@ -499,7 +499,8 @@ SEQUENCES = (
 EXCHANGE = (
     _own("exchange", "input_dir", str, REQUIRED,
          "A directory with an adapter or a prefix of another library, or a "
-         "task checkpoint.", is_path=True),
+         "task checkpoint.", is_path=True,
+         local="what other libraries save is mapped into memory"),
     _own("exchange", "to", str, None,
          "What a task checkpoint is written for; another library's directory "
          "becomes a task checkpoint.", allowed=("task", "adapterhub", "peft")),

@@ -7,7 +7,9 @@ Errors of any other type are bugs and keep their traceback.
 """
 
 import contextlib
+import copy
 import json
+import os
 import signal
 import sys
 
@@ -57,6 +59,58 @@ def reported():
     raise InputError(str(error)) from error
 
 
+def escaped(text):
+  """A text as a terminal may be given it, whoever wrote it.
+
+  What a terminal acts on or does not show (control characters, marks that turn
+  the direction of writing, halves of characters) is shown as in "\\x1b".
+  """
+  return "".join(char if char.isprintable() else
+                 char.encode("unicode_escape").decode("ascii")
+                 for char in text)
+
+
+def one_line(error):
+  """The message of an error in one line, escaped."""
+  return escaped(" ".join(line.strip() for line in str(error).split("\n")))
+
+
+class _EscapedFormatter(logging.PythonFormatter):
+  """absl's, with messages escaped: they name what others have written."""
+
+  def format(self, record):
+    record = copy.copy(record)
+    record.msg = "\n".join(map(escaped, record.getMessage().split("\n")))
+    record.args = None
+    return super().format(record)
+
+
+def say(text):
+  """Writes a result to stdout, at once.
+
+  Raises: InputError if it cannot be written, as on a full disk.
+  """
+  try:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+  except OSError as error:
+    discard_stdout()
+    raise InputError("cannot write to stdout: %s" %
+                     (error.strerror or error)) from error
+
+
+def discard_stdout():
+  """What is left in stdout's buffer goes nowhere, so that Python, which writes
+  it at its end, does not complain of a full disk once more."""
+  with contextlib.suppress(OSError, ValueError):
+    sys.stdout.flush()
+    return
+  with contextlib.suppress(OSError, ValueError):
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def shown(value):
   """A value as a message shows it: one line of bounded length, escaped."""
   text = repr(value) if isinstance(value, str) else json.dumps(value)
@@ -91,13 +145,16 @@ def run(main):
     except InputError as error:
       logging.debug("where it was raised:", exc_info=True)
       logging.flush()
-      print("error: %s" % " ".join(str(error).split()), file=sys.stderr)
+      print("error: %s" % one_line(error), file=sys.stderr)
       return 1
     except (Interrupted, KeyboardInterrupt) as error:
       logging.flush()
-      print(str(error) or "stopped by SIGINT", file=sys.stderr)
+      print(escaped(str(error)) or "stopped by SIGINT", file=sys.stderr)
       return getattr(error, "code", 128 + signal.SIGINT)
 
+  logging.get_absl_handler().setFormatter(_EscapedFormatter())
+  # What a locale without UTF-8 cannot show is escaped, as on stderr.
+  sys.stdout.reconfigure(errors="backslashreplace")
   # --help shows the flags of the file that was started. That of an installed
   # command is not the program's own.
   for flag in flags.FLAGS.get_key_flags_for_module(main.__module__):

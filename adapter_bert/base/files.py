@@ -66,6 +66,22 @@ def check_scheme(path, name):
         "mount what is there" % (name, path, reason_of(error))) from error
 
 
+def check_local(path, name, reason):
+  """Refuses a path with a scheme where only this machine's files will do.
+
+  Args:
+    path: str or None.
+    name: str, the flag that gave it, for the message.
+    reason: str, what needs it: "a lock".
+
+  Raises: errors.InputError.
+  """
+  if path and has_scheme(path):
+    raise errors.InputError(
+        "%s is %s, and here it must be a local path: %s; copy what is there, or "
+        "mount it" % (name, path, reason))
+
+
 def open_binary(path, mode="rb"):
   """Opens a file of bytes; see `failures` for what that can raise.
 
@@ -140,6 +156,14 @@ def absolute(path):
 def real(path):
   """The path without links; two that are equal are one file."""
   return path if has_scheme(path) else os.path.realpath(path)
+
+
+def is_same(path, other):
+  """Whether both are one file, which is there, maybe by different names."""
+  if has_scheme(path) or has_scheme(other):
+    return path == other
+  return os.path.exists(path) and os.path.exists(other) and (
+      os.path.samefile(path, other))
 
 
 def size_of(path):
@@ -234,15 +258,32 @@ def replace_directory(temporary, path):
   """
   if has_scheme(path):
     remove_directory(path)
-    make_directory(path)
-    for name in names_in(temporary):
-      _gfile().rename(os.path.join(temporary, name), os.path.join(path, name))
+    rename_directory(temporary, path)
     return
   old = path + ".old"
   if os.path.isdir(path):
     os.rename(path, old)
   os.rename(temporary, path)
   shutil.rmtree(old, ignore_errors=True)
+
+
+def rename_directory(path, new):
+  """Renames a directory to a name that is not there; see replace_directory."""
+  if not has_scheme(path):
+    os.rename(path, new)
+    return
+  make_directory(new)
+  for name in names_in(path):
+    old = os.path.join(path, name)
+    move = rename_directory if is_directory(old) else _gfile().rename
+    move(old, os.path.join(new, name))
+  remove_directory(path)
+
+
+def size_below(path):
+  """The number of bytes in the files below a directory; see `failures`."""
+  return sum(size_below(each) if is_directory(each) else size_of(each)
+             for each in matching(path, "*"))
 
 
 def remove_directory(path):

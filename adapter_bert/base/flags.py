@@ -46,6 +46,7 @@ class Setting(object):
   check: function that raises a ValueError for a value that cannot be.
   is_path: whether it names a file or a directory (or a list of them): a config
     has it with `~` expanded, and a scheme must be one that TensorFlow can open.
+  local: str, why a path cannot have a scheme; None: it can.
   reference: whether the reference implementation had this flag.
   decides_result: whether weights or scores can depend on it.
   recorded: what run.json says of it. "run": a run that goes on must have the
@@ -64,6 +65,7 @@ class Setting(object):
   most: Optional[float] = None
   check: Optional[Callable[[Any], Any]] = None
   is_path: bool = False
+  local: Optional[str] = None
   reference: bool = False
   decides_result: bool = True
   recorded: Optional[str] = None
@@ -120,6 +122,8 @@ class Setting(object):
     return self._usable_path(value)
 
   def _usable_path(self, path):
+    if self.local:
+      files.check_local(path, self.name, self.local)
     files.check_scheme(path, self.name)
     return os.path.expanduser(path)
 

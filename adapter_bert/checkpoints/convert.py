@@ -55,10 +55,11 @@ OUTPUT_FILES = (model_dir.GOOGLE_CONFIG, hf_tokenizer.VOCAB,
 SETTINGS = (
     Setting("hf_dir", str, flags_lib.REQUIRED,
             "Directory as Hugging Face saves a BERT: config.json, "
-            "model.safetensors and vocab.txt or tokenizer.json.", is_path=True),
+            "model.safetensors and vocab.txt or tokenizer.json.", is_path=True,
+            local="its weights are mapped into memory"),
     Setting("output_dir", str, flags_lib.REQUIRED,
             "Directory for the Google checkpoint; made if need be.",
-            is_path=True),
+            is_path=True, local="it is compared with what is there"),
     Setting("hidden_act", str, None,
             "The activation to write; default: the model's own. gelu is "
             "Google's tanh form, gelu_erf the exact one.",

@@ -65,7 +65,6 @@ def open_model_dir(path, config_file=None, vocab_file=None, weights=None):
   Raises:
     errors.InputError: there is no model, or more than one.
   """
-  path = os.path.expanduser(path)
   if not files.is_directory(path):
     raise errors.InputError(
         "model_dir %s is %s; give the directory of a model, as Google publishes "
@@ -214,6 +213,8 @@ def check_tokenizer(recorded, tokenizer, vocab_file, where):
 
 
 def _hugging_face(path, config_file, vocab_file, weights):
+  files.check_local(path, "model_dir", "a model as Hugging Face saves it is "
+                    "mapped into memory")
   own_config = os.path.join(path, bert_config.HF_NAME)
   config = files.read_json(own_config, {"model_type": files.Optional(str)})
   if config.get("model_type") == "t5" and not _has_safetensors(path) and (

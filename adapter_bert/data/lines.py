@@ -2,10 +2,10 @@
 """
 
 import contextlib
-import os
 import sys
 
 from adapter_bert.base import errors
+from adapter_bert.base import files
 
 # Answered at a time, if so many lines are there.
 CHUNK_LINES = 1024
@@ -21,7 +21,7 @@ def chunks_of(source, where, what="text, a sentence or two on a line"):
   does not grow with the input.
 
   Args:
-    source: binary file with `read1`.
+    source: from `input_file`, or a binary file with `read1`.
     where: str, its name.
     what: str, what the input is, for the message.
 
@@ -29,8 +29,11 @@ def chunks_of(source, where, what="text, a sentence or two on a line"):
   """
   number, rest = 0, b""
   while True:
-    with errors.reported():
+    try:
       data = source.read1(_READ_BYTES)
+    except files.failures() as error:
+      raise errors.InputError("%s: cannot be read: %s" %
+                              (where, files.reason_of(error))) from error
     *lines, rest = (rest + data).split(b"\n")
     if not data and rest:
       lines = [rest]
@@ -44,6 +47,37 @@ def chunks_of(source, where, what="text, a sentence or two on a line"):
       raise errors.InputError(
           "%s:%d: has no end after %d bytes; the input is %s" %
           (where, number + 1, len(rest), what))
+
+
+class _Remote(object):
+  """A file under a scheme, with the `read1` that it lacks."""
+
+  def __init__(self, source):
+    self.read1 = source.read
+
+
+@contextlib.contextmanager
+def input_file(path):
+  """The file that lines come from, and its name for messages.
+
+  Args:
+    path: str, also a pipe's; None: stdin.
+
+  Raises: InputError if it cannot be read.
+  """
+  if path is None:
+    yield sys.stdin.buffer, "stdin"
+    return
+  try:
+    is_remote = files.has_scheme(path)
+    source = files.open_binary(path) if is_remote else open(path, "rb")
+    if is_remote:
+      files.size_of(path)  # TensorFlow opens it at the first read.
+  except files.failures() as error:
+    raise errors.InputError("%s: cannot be read: %s" %
+                            (path, files.reason_of(error))) from error
+  with source:
+    yield _Remote(source) if is_remote else source, path
 
 
 @contextlib.contextmanager
@@ -60,36 +94,32 @@ def output_file(path, input_path):
     try:
       yield sys.stdout.buffer
     except errors.InputError:
-      _discard_stdout()
+      errors.discard_stdout()
       raise
     return
-  with errors.reported():
-    if (input_path is not None and os.path.exists(path) and
-        os.path.samefile(input_path, path)):
-      raise errors.InputError("output %s is the input; give another file" %
-                              path)
-    output = open(path, "wb")
+  if input_path is not None and files.is_same(input_path, path):
+    raise errors.InputError("output %s is the input; give another file" % path)
+  try:
+    output = files.open_binary(path, "wb")
+    output.flush()  # TensorFlow opens it at the first write.
+  except files.failures() as error:
+    raise _unwritable(path, error) from error
   try:
     yield output
   except BaseException:
     # What could not be written is still in the buffer, and would fail again.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(*files.failures()):
       output.close()
     raise
-  with errors.reported():
+  try:
     output.close()
+  except files.failures() as error:
+    raise _unwritable(path, error) from error
 
 
-def _discard_stdout():
-  """What is left in stdout's buffer goes nowhere, so that Python, which writes
-  it at its end, does not complain of a full disk once more."""
-  with contextlib.suppress(OSError, ValueError):
-    sys.stdout.flush()
-    return
-  with contextlib.suppress(OSError, ValueError):
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _unwritable(path, error):
+  return errors.InputError("cannot write the answers to %s: %s" % (
+      path or "stdout", files.reason_of(error)))
 
 
 def write(output, answers, path):
@@ -100,6 +130,5 @@ def write(output, answers, path):
   try:
     output.write(answers)
     output.flush()
-  except OSError as error:
-    raise errors.InputError("cannot write the answers to %s: %s" % (
-        path or "stdout", error.strerror or error)) from error
+  except files.failures() as error:
+    raise _unwritable(path, error) from error

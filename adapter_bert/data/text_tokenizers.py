@@ -29,7 +29,6 @@ def open_tokenizer(path):
   Raises: errors.InputError if there is none, it cannot be read, or the library
     for it is missing.
   """
-  path = os.path.expanduser(path)
   if files.is_file(path):
     return (SentencePieceTokenizer(path) if path.endswith(".model") else
             LibraryTokenizer(path))

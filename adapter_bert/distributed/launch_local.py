@@ -34,7 +34,7 @@ SEQUENCES = "adapter_bert.run_seq2seq"
 SETTINGS = (
     Setting("workers", int, 2, "How many processes.", least=1),
     Setting("program", str, PROGRAM, "The Python program to run: a file, or "
-            "%s." % SEQUENCES, is_path=True),
+            "%s." % SEQUENCES, is_path=True, local="Python starts it"),
     Setting("split_cores", bool, True,
             "Give each process cores of its own, if there are enough: "
             "processes that all use all cores are slower."),

@@ -509,7 +509,7 @@ SETTINGS = [
             "paper that the model has."),
     Setting("plot", str, None,
             "A file, as sizes.png, to plot trained % against adapter size in "
-            "(needs matplotlib).", is_path=True),
+            "(needs matplotlib).", is_path=True, local="matplotlib writes it"),
     Setting("num_tasks", int, None,
             "N of \"total x\"; default: the paper's, 9 and 17.", least=1,
             most=MAX_SIZE),
@@ -594,7 +594,7 @@ def main(argv, flag_values=FLAGS):
   options = options_of(given)
   if given.plot is not None:
     plots.check_plot(given.plot)
-  sys.stdout.write(format_tables(make_tables(options), given.format))
+  errors.say(format_tables(make_tables(options), given.format))
   if given.plot is not None:
     plot_sizes(make_tables(options._replace(tables=["sizes"])), given.plot)
 

@@ -395,7 +395,8 @@ SETTINGS = [
             allowed=tuple(FIGURES)),
     Setting("output", str, flags_lib.REQUIRED,
             "The picture to write, as figure4.png; its numbers are written "
-            "beside it, as figure4.csv.", is_path=True),
+            "beside it, as figure4.csv.", is_path=True,
+            local="matplotlib writes it"),
     Setting("results", str, None,
             "A sweep's results.csv, for all figures but the ablation.",
             is_path=True),
@@ -425,8 +426,8 @@ def _check_options(options, csv_path):
     if getattr(options, name):
       raise errors.InputError("--%s is not for figure %s, which is drawn from "
                               "--%s" % (name, figure, needed[0]))
-  if options.results and (os.path.realpath(csv_path) ==
-                          os.path.realpath(options.results)):
+  if options.results and (files.real(csv_path) ==
+                          files.real(options.results)):
     raise errors.InputError(
         "--output=%s: the figure's numbers would be written to %s, which is "
         "the sweep's results; give another name" % (output, csv_path))
@@ -472,7 +473,7 @@ def main(argv, flag_values=FLAGS):
     drawing = draw(numbers)
   files.write_atomically(csv_path, tables.csv_text([numbers]))
   plots.save_plot(drawing, options.output, "output")
-  print(text + "written: %s and %s" % (options.output, csv_path))
+  errors.say(text + "written: %s and %s\n" % (options.output, csv_path))
   return 0
 
 

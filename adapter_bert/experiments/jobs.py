@@ -120,7 +120,7 @@ def _check_run(run, options):
     config = options.config(run)
     for split in splits:
       path = os.path.join(config.data_dir, split.filename)
-      if not os.path.isfile(path):
+      if not files.is_file(path):
         raise errors.InputError("there is no file %s; give the glue_dir that "
                                 "has it, or data_dir in the grid" % path)
   inputs_lib.check_actions(config, run.task)
@@ -174,8 +174,7 @@ def command(config):
 
 def say(line):
   # With its end in one piece: several threads say something.
-  sys.stdout.write(line + "\n")
-  sys.stdout.flush()
+  errors.say(line + "\n")
 
 
 def share_records(run_dir):

@@ -137,12 +137,12 @@ def read_results(path):
   Raises: errors.InputError if it cannot be read, or is another file.
   """
   try:
-    with open(path, encoding="utf-8", newline="") as source:
-      rows = list(csv.DictReader(source))
-    return [_result_from(row) for row in rows]
-  except OSError as error:
+    with files.open_binary(path) as binary:
+      text = io.StringIO(binary.read().decode("utf-8"), newline="")
+    return [_result_from(row) for row in csv.DictReader(text)]
+  except files.failures() as error:
     raise errors.InputError("%s: cannot be read: %s" %
-                            (path, error.strerror)) from error
+                            (path, files.reason_of(error))) from error
   except KeyError as error:
     raise errors.InputError("%s: has no column %s; give a sweep's %s" %
                             (path, error, CSV_FILE)) from error

@@ -71,7 +71,7 @@ SETTINGS = [
             "The directory with a directory of .tsv files for each GLUE task, "
             "as glue_dir/MRPC.", is_path=True),
     Setting("output_dir", str, "sweep", "Where runs and results are written.",
-            is_path=True),
+            is_path=True, local="runs and this program share files there"),
     Setting("jobs", int, 1,
             "How many runs at a time. On Linux each gets its share of the "
             "cores.", least=1),

@@ -30,8 +30,8 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
-import sys
 import time
 
 _BEGAN = time.monotonic()  # TensorFlow's import is a good part of the start.
@@ -86,11 +86,7 @@ def read_prompt(line, number, where, tokenizer, config, source_end=()):
   Raises: InputError.
   """
   here = "%s:%d" % (where, number)
-  try:
-    value = json.loads(reading.decoded_line(line, number - 1, where))
-  except json.JSONDecodeError as error:
-    raise errors.InputError("%s: is not JSON (%s); a line is {\"text\": ...} or "
-                            "{\"input_ids\": [...]}" % (here, error)) from error
+  value = files.parse_json(reading.decoded_line(line, number - 1, where), here)
   if not isinstance(value, dict) or ("text" in value) == ("input_ids" in value):
     raise errors.InputError("%s: has not one of \"text\" and \"input_ids\"; a "
                             "line is a JSON object with the prompt as the one "
@@ -102,6 +98,9 @@ def read_prompt(line, number, where, tokenizer, config, source_end=()):
       raise errors.InputError(
           "%s: has \"text\", but the model's directory has no tokenizer; give "
           "\"input_ids\"" % here)
+    if re.search("[\ud800-\udfff]", value["text"]):
+      raise errors.InputError("%s: \"text\" has half a character, of two \\u "
+                              "codes one" % here)
     if not value["text"].strip():
       raise errors.InputError("%s: the prompt is empty" % here)
     ids = tokenizer.encode(value["text"]) + list(source_end)
@@ -287,12 +286,9 @@ def run(options, start=None):
   """
   start = time.monotonic() if start is None else start
   with contextlib.ExitStack() as opened:
-    source, where = sys.stdin.buffer, "stdin"
-    if options.input is not None:
-      with errors.reported():
-        source, where = opened.enter_context(open(options.input, "rb")), (
-            options.input)
+    source, where = opened.enter_context(lines_lib.input_file(options.input))
     generator, tokenizer = set_up(options)
+    generator.check_length([0], "max_new_tokens")
     answerer = Answerer(generator, tokenizer, options, where)
     # Opened last: what is wrong with a flag must not cost an older file.
     output = opened.enter_context(

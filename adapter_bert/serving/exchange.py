@@ -80,7 +80,9 @@ def run(options):
 
   Raises: InputError for what cannot be read, written or expressed.
   """
-  directory = os.path.expanduser(options.input_dir)
+  directory = options.input_dir
+  files.check_local(options.output_dir, "output_dir",
+                    "what other libraries read is written there")
   _check_output_dir(options.output_dir, options.overwrite)
   if os.path.isfile(os.path.join(directory, method_lib.CONFIG)):
     if options.to not in (None, "task"):
@@ -238,7 +240,7 @@ def export_task(path, options):
   method = settings_of(model, prefix)
   arrays = trained_arrays(model, weights)
   library = LIBRARIES[options.to]
-  output_dir = os.path.abspath(os.path.expanduser(options.output_dir))
+  output_dir = os.path.abspath(options.output_dir)
   model_name = options.model_name or os.path.basename(
       record["base"]["path"].rstrip("/"))
   temporary = files.temporary_name(output_dir)

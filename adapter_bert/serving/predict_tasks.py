@@ -39,7 +39,6 @@ import json
 import os
 import re
 import signal
-import sys
 import time
 from typing import List, Optional
 
@@ -392,16 +391,12 @@ def run(options, start=None):
   Raises: InputError; the answers to the lines before a bad one are written.
   """
   start = time.monotonic() if start is None else start
-  with contextlib.ExitStack() as files:
-    source, where = sys.stdin.buffer, "stdin"
-    if options.input is not None:
-      with errors.reported():
-        source, where = files.enter_context(open(options.input, "rb")), (
-            options.input)
+  with contextlib.ExitStack() as opened:
+    source, where = opened.enter_context(lines_lib.input_file(options.input))
     model, tokenizer = set_up(options)
     predictor = Predictor(model, tokenizer, options, where)
     # Opened last: what is wrong with a flag must not cost an older file.
-    output = files.enter_context(
+    output = opened.enter_context(
         lines_lib.output_file(options.output, options.input))
     start_seconds = time.monotonic() - start
     logging.info("%s loaded; reading %s", ", ".join(

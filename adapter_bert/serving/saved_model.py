@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 
 from absl import logging
 import tensorflow.compat.v1 as tf
@@ -16,9 +15,13 @@ def version_directory(output_dir, version):
 
   Raises: InputError if it is there.
   """
-  files.make_directory(output_dir)
-  there = [int(name) for name in tf.io.gfile.listdir(output_dir)
-           if re.fullmatch("[0-9]{1,18}", name.rstrip("/"))]
+  there = []
+  if files.is_directory(output_dir):
+    there = [int(name) for name in files.names_in(output_dir)
+             if re.fullmatch("[0-9]{1,18}", name)]
+  elif files.is_file(output_dir):
+    raise errors.InputError("output_dir %s is a file; give a directory" %
+                            output_dir)
   if version is None:
     version = max(there + [0]) + 1
   directory = os.path.join(output_dir, str(version))
@@ -64,13 +67,12 @@ def write(directory, graph, session, signatures, assets):
       files.make_directory(os.path.join(temporary, "assets"))
       for name, text in assets.items():
         files.write_atomically(os.path.join(temporary, "assets", name), text)
-      size = sum(os.path.getsize(os.path.join(parent, name))
-                 for parent, _, names in os.walk(temporary) for name in names)
-      os.rename(temporary, directory)
+      size = files.size_below(temporary)
+      files.rename_directory(temporary, directory)
     except tf.errors.OpError as error:
       raise errors.InputError("%s: cannot be written: %s" % (
           directory, errors.op_reason(error))) from error
     finally:
-      shutil.rmtree(temporary, ignore_errors=True)
+      files.remove_directory(temporary)
   logging.info("signatures: %s", ", ".join(sorted(signatures)))
   return size
