@@ -27,6 +27,7 @@ from typing import Any, List, Tuple
 import tensorflow.compat.v1 as tf
 
 from adapter_bert import names
+from adapter_bert.ops import fused
 import modeling
 from adapter_bert.training import specs
 
@@ -291,7 +292,7 @@ class Stack(object):
     return tf.reshape(outputs, [-1, width])
 
 
-class RowOps(modeling.PlainOps):
+class RowOps(fused.FusedOps):
   """modeling's arithmetic, where each group of rows has its own LayerNorm.
 
   Args:
