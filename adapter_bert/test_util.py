@@ -162,3 +162,11 @@ def init_from(checkpoint, variables):
 def names(variables):
   """The variables' names without ":0", in their order."""
   return [v.name.partition(":")[0] for v in variables]
+
+
+def words_looked_up_in_the_variable():
+  """The ops of the graph after which each read of the table of words copies it.
+  """
+  return [op.name for op in tf.get_default_graph().get_operations()
+          if op.type == "ResourceGather" and
+          "word_embeddings" in op.inputs[0].name]

@@ -86,7 +86,8 @@ def test_scale_embedding_scales_the_words_and_not_the_output_layer():
       model = bart.BartModel(
           tiny_config(scale_embedding=scale), False, tf.constant(ids),
           decoder_input_ids=tf.constant(ids))
-      words = model.embedding_table
+      words, = [v for v in tf.global_variables()
+                if "word_embeddings" in v.op.name]
       logits = model.logits(tf.constant([[1.0] * 12, [0.0] * 12]))
       fetches = model.all_decoder_layers[0], logits[0] - logits[1]
       with test_util.session(scale=0.5) as session:

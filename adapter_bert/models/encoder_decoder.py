@@ -123,9 +123,11 @@ class EncoderDecoder(object):
 
     with tf.variable_scope(scope, default_name=self.NAME) as self._scope:
       with tf.variable_scope("embeddings"):
-        self.embedding_table = tf.get_variable(
+        # A tensor: where rows are looked up in a variable itself, TensorFlow
+        # copies all of it each time that it is read, as logits do.
+        self.embedding_table = tf.convert_to_tensor(tf.get_variable(
             "word_embeddings", [config.vocab_size, config.d_model], tf.float32,
-            modeling.create_initializer(self._initial_words()))
+            modeling.create_initializer(self._initial_words())))
       with tf.variable_scope("encoder"):
         source, view = self._encode(input_ids, input_mask)
         self.encoder_output = _grid(source, view)

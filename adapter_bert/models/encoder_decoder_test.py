@@ -426,6 +426,13 @@ def test_adapters_and_norms_are_in_their_collections(name):
       assert len(norms) == (2 * (halves + 2) if name == "bart" else halves + 2)
 
 
+@pytest.mark.parametrize("name", ("bart", "t5"))
+def test_the_table_of_words_is_not_copied(name):
+  with test_util.graph():
+    build_tiny(name).logits()
+    assert test_util.words_looked_up_in_the_variable() == []
+
+
 def test_no_adapter_by_either_name_of_nothing():
   for nothing in ("", None):
     with test_util.graph():

@@ -139,6 +139,12 @@ class GPT2Model(object):
     self._ids, self._mask = input_ids, input_mask
 
     with tf.variable_scope(scope, default_name="gpt2") as self._scope:
+      with tf.variable_scope("embeddings"):
+        # A tensor: where rows are looked up in a variable itself, TensorFlow
+        # copies all of it each time that it is read, as logits do.
+        self._table = tf.convert_to_tensor(tf.get_variable(
+            "word_embeddings", [config.vocab_size, config.n_embd], tf.float32,
+            modeling.create_initializer(config.initializer_range)))
       self._prefixes = modeling.call_prefix(
           prefix_fn, config.n_layer, config.n_head,
           config.n_embd // config.n_head, ops=self._ops)
@@ -218,8 +224,7 @@ class GPT2Model(object):
     """Word and position embeddings: float [B, positions that look, D]."""
     config = self._config
     with tf.variable_scope("embeddings", reuse=tf.AUTO_REUSE):
-      words, self._table = modeling.embedding_lookup(
-          ids, config.vocab_size, config.n_embd, config.initializer_range)
+      words = tf.gather(self._table, ids)
       places, _ = modeling.embedding_lookup(
           positions + self._first_position, config.n_positions, config.n_embd,
           config.initializer_range, "position_embeddings")

@@ -355,6 +355,15 @@ def test_the_variables_and_their_collections():
       "gpt2/decoder/layer_2/attention/output", "gpt2/decoder/layer_2/output"}
 
 
+def test_the_table_of_words_is_not_copied():
+  with test_util.graph():
+    config, ids = tiny()
+    model = gpt2.GPT2Model(config, True, ids)
+    model.start(2).step(ids[:, :1], 0, tf.ones([1, 1, 2], tf.int32),
+                        model.start(2).cache)
+    assert test_util.words_looked_up_in_the_variable() == []
+
+
 def test_dropout_and_gradients_reach_everything():
   with test_util.graph():
     config, ids = tiny()
