@@ -103,7 +103,7 @@ class BertConfig(object):
     for key, value in six.iteritems(json_object):
       # A method's name, or one of Python's own.
       if key.startswith("__") or callable(getattr(cls, key, None)):
-        raise ValueError("config: %r is no key of a model" % (key,))
+        raise ValueError("config: %r is not a key of a model" % (key,))
       setattr(config, key, value)
     config.validate()
     return config
@@ -826,7 +826,7 @@ class TokenRows(object):
   """Which positions of a batch are tokens: the rows of a shorter matrix.
 
   The matrix has some rows more than there are tokens, so that there are few
-  different sizes and at least one row that is no token's, if there is padding.
+  different sizes and at least one row that is not a token's, if there is padding.
 
   Args:
     input_mask: int32 [B, S], 1 for a token and 0 for padding.
@@ -1120,7 +1120,7 @@ class PlainOps(object):
     return tf.nn.dropout(x, rate=rate)
 
   def activation(self, function, x, bias=None):
-    """function(x + bias); but for the two gelu it is called in the type of x.
+    """function(x + bias); except for the two gelu it is called in the type of x.
 
     x is [..., width], bias [width], [1, width] or None.
     """

@@ -260,7 +260,7 @@ def test_create_optimizer_hand_worked(graph):
     values = session.run({v.op.name: v for v in tf.global_variables()})
   # Four gradients of 5 have the norm 10, and are clipped to 0.5. m / (sqrt(v) +
   # 1e-6) = 0.05 / (0.0158114 + 1e-6) = 3.1620777; the rate is 0.5 and the decay
-  # 0.01, but for the bias.
+  # 0.01, except for the bias.
   np.testing.assert_allclose(values["mine/adam_m"], [0.05], rtol=1e-5)
   for name, before, decay in [("kernel", np.array([1.0, 2.0]), 0.01),
                               ("mine", 3.0, 0.01), ("output_bias", 1.0, 0)]:

@@ -268,7 +268,7 @@ def test_without_a_training_checkpoint_the_task_checkpoint_counts(
 
 
 def test_scores_of_another_run_do_not_count(files, tmp_path):
-  """As when a run with save_best was deleted but for a few files."""
+  """As when a run with save_best was deleted except for a few files."""
   (tmp_path / "dev_scores.json").write_text("[[2, 1.0], [4, 1.0]]")
   files.run("CoLA", tmp_path, do_train=True, num_train_epochs=.8,
             save_checkpoints_steps=2, save_best=True, early_stopping=1)

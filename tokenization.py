@@ -104,7 +104,7 @@ def load_vocab(vocab_file, open_file=open):
 
   White space around a token is not part of it. A token that stands twice has
   its last id, as in BERT (published vocabularies do have such lines). Blank
-  lines at the end are no tokens.
+  lines at the end are not tokens.
 
   Args:
     vocab_file: path of a UTF-8 text file.
@@ -497,7 +497,7 @@ def _is_control(char):
 
 
 def _is_punctuation(char):
-  """Unicode punctuation, and all ASCII that is no letter, digit or space.
+  """Unicode punctuation, and all ASCII that is not a letter, digit or space.
 
   ASCII symbols such as $, ^ and ` are not punctuation to Unicode, but BERT
   treats them alike.

@@ -354,7 +354,7 @@ def cases_of_paths():
           ("a directory in a file's place", "{world}/glue", ["glue"]),
           ("a file without an end", "/dev/zero", ["/dev/zero"]),
           ("a file without an end", "/dev/stdin", ["/dev/stdin"]),
-          ("bytes that are no text", "{at}/x.json", ["x.json"]),
+          ("bytes that are not text", "{at}/x.json", ["x.json"]),
           ("an empty file", "{at}/empty.json", ["empty.json"])):
         yield Case(kind, program, dict(others, **{name: path}), words,
                    {"x.json": b"\x80\xff\n", "empty.json": ""})
@@ -405,7 +405,7 @@ def cases_of_models():
                ["model.safetensors is not a whole"],
                {"hf/config.json": _CONFIG, "hf/model.safetensors": b"\x80" * 99,
                 "hf/vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\n"}, left=_TAKEN)
-  yield Case("a case that the model has not", "run_classifier",
+  yield Case("a case that the model does not have", "run_classifier",
              {"do_lower_case": "true"}, ["--do_lower_case=", "says"])
   for program in _SEQUENCES:
     yield Case("a BERT where another family is needed", program,
@@ -452,7 +452,7 @@ def cases_of_data():
       ("a label that is unknown", "sentence\tlabel\na\t2\n", ["'2'"]),
       ("a row that is short", "sentence\tlabel\na\n", [":2"]),
       ("lines that end in CR alone", "sentence\tlabel\ra\t1\r", ["CR"]),
-      ("bytes that are no text", b"sentence\tlabel\n\xff\t1\n", ["0xff"]),
+      ("bytes that are not text", b"sentence\tlabel\n\xff\t1\n", ["0xff"]),
       ("an empty file", "", ["no examples"]),
       ("control characters in data", "sentence\tlabel\na\t\x1b[2J\n",
        ["\\x1b[2J"])):

@@ -336,7 +336,7 @@ def test_glue_as_text_has_glues_own_metrics(files, tmp_path):
   found = files.run("t5", tmp_path / "out", task_spec=None, task_name="MRPC",
                     data_dir=str(tmp_path), do_eval=True, max_source_length=48,
                     max_target_length=24)["dev"]
-  # What a model says that knows nothing is no label, and so wrong.
+  # What an untrained model says is not a label, and so wrong.
   assert (found["eval_accuracy"], found["eval_f1"],
           found["eval_exact_match"]) == (0, 0, 0)
 

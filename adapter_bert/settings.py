@@ -170,7 +170,7 @@ RUN = (
             recorded="run",
             programs=("run_classifier", "exchange")),
     Setting("max_seq_length", int, 128,
-            "Longer inputs are truncated to so many tokens.", least=1,
+            "Longer inputs are truncated to this many tokens.", least=1,
             reference=True, recorded="schedule",
             programs=("run_classifier", "predict_tasks", "exchange")),
     Setting("do_train", bool, False, "Train.", reference=True,
@@ -207,10 +207,11 @@ RUN = (
             programs=_RUNS),
     # With save_best each checkpoint is a candidate.
     Setting("save_checkpoints_steps", int, 1000,
-            "A checkpoint every so many steps.", least=1, reference=True,
+            "The steps from one checkpoint to the next.", least=1,
+            reference=True,
             programs=_RUNS),
     Setting("save_checkpoints_secs", int, 300,
-            "And one at least every so many seconds.", least=1,
+            "The most seconds from one checkpoint to the next.", least=1,
             programs=_RUNS),
     Setting("keep_checkpoint_max", int, 5,
             "How many of the newest checkpoints stay.", least=1,
@@ -285,7 +286,8 @@ RUN = (
             "what their MLP reads.", least=0, recorded="schedule",
             programs=_RUNS),
     Setting("bucket_window", int, 0,
-            "Sort so many batches' examples by length, to pad less; 0: off.",
+            "Sort the examples of this many batches by length, to pad less; 0: "
+            "off.",
             least=0, recorded="schedule",
             programs=_RUNS),
     Setting("compile_chains", bool, True,
@@ -307,7 +309,7 @@ RUN = (
             "Layers share their weights (ALBERT); over the config's key of "
             "that name."),
     Setting("layers_per_group", int, None,
-            "With sharing: so many neighbouring layers share; over the "
+            "With sharing: this many neighbouring layers share; over the "
             "config's key. Without it all do.", least=1),
     Setting("share_adapters", bool, None,
             "With sharing: whether adapters are shared too; over the config's "
@@ -335,7 +337,7 @@ RUN = (
             "task's metric in best/, to be evaluated and predicted with.",
             programs=_RUNS),
     Setting("early_stopping", int, 0,
-            "With save_best: stop after so many evaluations without a better "
+            "With save_best: stop after this many evaluations without a better "
             "one; 0: never.", least=0,
             programs=_RUNS),
     Setting("distribution", str, distribution.ONE_DEVICE,
@@ -374,7 +376,7 @@ TPU = tuple(
 
 
 def _own(programs, *arguments, **keywords):
-  """The row of a setting that programs have which are no runs."""
+  """The row of a setting of programs that are not runs."""
   return Setting(*arguments, agreed=None, swept=False,
                  programs=tuple(programs.split()), **keywords)
 
@@ -423,7 +425,7 @@ GENERATE = (
     _own(_GENERATORS, "max_new_tokens", int, None,
          "The most tokens that are generated; 20.", least=1),
     _own(_GENERATORS, "min_new_tokens", int, None,
-         "No end comes before so many tokens; 0.", least=0),
+         "No end comes before this many tokens; 0.", least=0),
     _own(_GENERATORS, "num_beams", int, None,
          "Hypotheses of a beam search; 1: greedy, the likeliest token each "
          "time.", least=1),
@@ -443,7 +445,8 @@ GENERATE = (
     _own(_GENERATORS, "temperature", float, None,
          "With do_sample: the scores are divided by it; 1.", least=0),
     _own(_GENERATORS, "top_k", int, None,
-         "With do_sample: draw among so many likeliest tokens; 0: all.",
+         "With do_sample: draw among this many of the likeliest tokens; 0: "
+         "all.",
          least=0),
     _own(_GENERATORS, "top_p", float, None,
          "With do_sample: draw among the likeliest tokens that have this "
@@ -453,7 +456,7 @@ GENERATE = (
          "Tokens that are there already get a score that is smaller by this "
          "factor; 1.", least=0),
     _own(_GENERATORS, "no_repeat_ngram_size", int, None,
-         "No so many tokens in a row come twice; 0: they may.", least=0),
+         "No sequence of this many tokens comes twice; 0: it may.", least=0),
     _own(_GENERATORS, "forced_bos_token_id", int, None,
          "The first token that is generated; -1: none is forced.", least=-1),
     _own(_GENERATORS, "forced_eos_token_id", int, None,
@@ -469,10 +472,10 @@ def _sequence(*arguments, **keywords):
 # What a run of a sequence model is told beside the rest.
 SEQUENCES = (
     _sequence("max_source_length", int, 128,
-              "Longer sources lose what is behind so many tokens.", least=2,
+              "Longer sources are cut after this many tokens.", least=2,
               recorded="schedule"),
     _sequence("max_target_length", int, 128,
-              "Longer targets lose what is behind so many tokens.", least=2,
+              "Longer targets are cut after this many tokens.", least=2,
               recorded="schedule"),
     _sequence("label_smoothing", float, 0.0,
               "In training, so much of the probability is spread evenly over "
@@ -542,9 +545,9 @@ def sequence_config_class():
 
 
 def options_class(program):
-  """The config class of a program of PROGRAMS that has not RunConfig's.
+  """The config class of a program of PROGRAMS that does not have RunConfig's.
 
-  What is required of a run need not be given to it, but for what PROGRAMS says.
+  Of what a run requires it requires only what PROGRAMS says.
   """
   _, required = PROGRAMS[program]
   return flags_lib.config_class("Options", optional(of_program(program)),

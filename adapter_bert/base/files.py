@@ -25,7 +25,7 @@ LOCK = "lock"
 # Far above any state file, configuration or index; a file without end is not
 # read into memory.
 MOST_JSON_BYTES = 64 << 20
-# A temporary file that nobody has changed for so long belongs to no process.
+# The age in seconds from which an unchanged temporary file is litter.
 _STALE_SECONDS = 3600
 # What `temporary_name` adds to a name, and what TensorFlow's checkpoint writer
 # leaves when it is killed.

@@ -4,7 +4,7 @@
         --hf_dir=bert-base-uncased --output_dir=uncased_L-12_H-768_A-12
 
 Every program also reads such a directory as it is, with --model_dir=DIR; this
-is for who wants Google's format, for other tools say. `--hf_dir` holds
+is for those who want Google's format, for other tools. `--hf_dir` holds
 config.json, model.safetensors (or its shards) and vocab.txt or tokenizer.json;
 `--output_dir` gets bert_config.json, vocab.txt and bert_model.ckpt.*, and a
 tokenizer_config.json if the tokenizer has settings, which belongs beside the

@@ -538,7 +538,7 @@ def test_the_digest_is_that_of_the_conversion(tmp_path):
   converted = weights_lib.Weights.open(str(tmp_path / "google"))
   assert weights.digest() == converted.digest()
   assert weights.shapes == converted.shapes
-  # With the head, too: it is no part of what was pre-trained.
+  # With the head, too: it is not part of what was pre-trained.
   with_head = weights_lib.Weights.open(directory, head_rows=[1, 0])
   assert with_head.digest() == weights.digest()
   assert set(with_head.shapes) - set(weights.shapes) == {"output_weights",

@@ -77,7 +77,7 @@ def write(output_dir, record):
 def read(output_dir):
   """The dict that `write` wrote there, or None.
 
-  Raises: InputError if the file is no run.json, or has a value that no run
+  Raises: InputError if the file is not a run.json, or has a value that no run
     writes.
   """
   record = files.read_json(os.path.join(output_dir, FILE), SHAPE,

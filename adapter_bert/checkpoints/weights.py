@@ -48,7 +48,7 @@ def newest_readable(directory):
   prefixes = numbered(directory)[::-1]
   try:
     named = tf.train.latest_checkpoint(directory)
-  except ValueError as error:  # Bytes that are no text.
+  except ValueError as error:  # Bytes that are not text.
     logging.warning("passing over %s: %s", os.path.join(directory, "checkpoint"),
                     error)
     named = None

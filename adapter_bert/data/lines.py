@@ -7,7 +7,7 @@ import sys
 from adapter_bert.base import errors
 from adapter_bert.base import files
 
-# Answered at a time, if so many lines are there.
+# The most lines that are answered at a time.
 CHUNK_LINES = 1024
 _READ_BYTES = 1 << 18
 # So that input without line ends does not fill the memory.

@@ -110,7 +110,7 @@ def read_examples(task, split, data_dir):
     errors.InputError: at once if the file is missing; from the iterator, with
       file and line number, for a header that is not the task's, a row with too
       few columns (unless the split skips those), an unknown label, a score that
-      is no number or out of range, bytes that are not UTF-8; and if the file
+      is not a number or out of range, bytes that are not UTF-8; and if the file
       has no example.
   """
   path = data_path(task, split, data_dir)
@@ -174,7 +174,7 @@ def _row_problem(columns, row):
       return "found no %s among %s" % (errors.shown(name),
                                        errors.shown(", ".join(row)))
     if name != columns.label and not isinstance(row[name], str):
-      return "found %s, which is no text, as %s" % (errors.shown(row[name]),
+      return "found %s, which is not a text, as %s" % (errors.shown(row[name]),
                                                     errors.shown(name))
   return None
 
@@ -191,7 +191,7 @@ def _label(task, layout, row, where):
     return None
   found = row[column]
   if not isinstance(found, str):
-    # Of a .jsonl file. true is no number, and an object no label.
+    # Of a .jsonl file. true is not a number, an object is not a label.
     found = "" if found is None else str(found) if (
         type(found) in (int, float)) else errors.shown(found)
   label = layout.label_words.get(found, found)

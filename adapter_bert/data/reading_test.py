@@ -282,7 +282,7 @@ def test_other_keys_of_json_lines(tmp_path):
       "%s:2: found no 'sentence2' among 'sentence1, label', RTE's dev file needs "
       "sentence1, sentence2, label; correct or remove the line" % path)
   _write(tmp_path, "dev.jsonl", '{"sentence1": 5, "sentence2": "b", "label": 0}')
-  assert "%s:1: found 5, which is no text, as 'sentence1'" % path in _error(
+  assert "%s:1: found 5, which is not a text, as 'sentence1'" % path in _error(
       task, task.dev[0], tmp_path)
   for label, shown in (("2", "2"), ("true", "true"), ("0.5", "0.5"),
                        ("[0]", "[0]"), ('"no"', "no")):

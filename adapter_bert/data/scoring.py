@@ -60,7 +60,7 @@ def compute_metrics(task, labels, outputs):
 
 
 def score_predictions(task, labels, predictions):
-  """`compute_metrics` of [n] class ids, or scores; -1 is no class at all."""
+  """`compute_metrics` of [n] class ids, or scores; -1 is not a class."""
   if task.is_regression:
     names, known = task.metrics, REGRESSION_METRICS
   else:

@@ -203,7 +203,7 @@ def glue_prediction(task, text):
 def glue_metrics(task, split, data_dir, texts):
   """GLUE's own metrics of texts that were generated.
 
-  A text that is no label counts as -1, as in T5: wrong.
+  A text that is not a label counts as -1, as in T5: wrong.
 
   Args:
     task: TextTask, of glue_as_text.
@@ -218,7 +218,7 @@ def glue_metrics(task, split, data_dir, texts):
   predictions = [glue_prediction(task.glue, text) for text in texts]
   unknown = predictions.count(None)
   if unknown:
-    logging.warning("%s %s: %d of %d texts are no label of the task",
+    logging.warning("%s %s: %d of %d texts are not a label of the task",
                     task.display_name, split.name, unknown, len(texts))
   return scoring.score_predictions(
       task.glue, labels, [-1 if p is None else p for p in predictions])

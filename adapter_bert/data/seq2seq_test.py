@@ -186,7 +186,7 @@ def test_glue_metrics_of_texts(tmp_path, caplog):
       ["equivalent", "hamburger", "not_equivalent", " equivalent"])
   # One true positive, one false one, one false negative.
   assert found == {"eval_accuracy": 0.5, "eval_f1": 0.5}
-  assert "1 of 4 texts are no label" in caplog.text
+  assert "1 of 4 texts are not a label" in caplog.text
   stsb = seq2seq.get_task("stsb")
   scores = tmp_path / "sts"
   scores.mkdir()

@@ -370,7 +370,7 @@ class _Shard(object):
     starts = np.array(starts)
     self.headers = words[starts[:, None] + np.arange(features.HEADER_WORDS)]
     self.tokens = np.array(sizes) - features.HEADER_WORDS
-    # What is no token id goes: the frames and the headers.
+    # What is not a token id goes: the frames and the headers.
     before = _FRAME_HEAD_BYTES // features.WORD_BYTES
     words[starts[:, None] + np.arange(-before, features.HEADER_WORDS)] = 0
     words[starts + np.array(sizes)] = 0
@@ -448,7 +448,7 @@ def _load(directory, source, mend=False):
   first, whole = 0, bool(index["shards"])
   paths = []
   for described in index["shards"]:
-    # Only its last part: an index is no reason to read elsewhere.
+    # Only its last part: an index must not make this read elsewhere.
     paths.append(os.path.join(directory, os.path.basename(described["file"])))
     problem = _shard_problem(paths[-1], described, first, source)
     first += described["examples"]

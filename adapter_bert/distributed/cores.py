@@ -7,7 +7,7 @@ import os
 
 
 def shares(count):
-  """The cores for each of so many processes: a list of sets.
+  """The cores for each of a number of processes: a list of sets.
 
   Each is None where cores cannot be shared out: there is only one process, the
   system is not Linux, or there are fewer cores than processes.

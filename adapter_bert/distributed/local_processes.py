@@ -20,7 +20,7 @@ _SECONDS_TO_END = 10
 
 
 def free_ports(count):
-  """A list of so many ports that nothing on this machine listens to."""
+  """A list of `count` ports that nothing on this machine listens to."""
   sockets = [socket.socket() for _ in range(count)]
   try:
     for each in sockets:

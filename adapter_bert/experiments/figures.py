@@ -209,7 +209,7 @@ def percentile_numbers(settings, where):
 def init_scale_numbers(settings, where):
   """Figure 6, right: score against the adapters' initial standard deviation.
 
-  A curve is of one setting but for that: of each task and size the setting that
+  Apart from that a curve is of one setting: of each task and size the one that
   was run with most scales, and of several such the one with the best score.
 
   Args:
@@ -441,7 +441,7 @@ def _of_a_sweep(options, numbers_of, title):
 
 
 def _of_a_model(options, title):
-  """(tables.Table, the report, what they are of) of the ablation."""
+  """(tables.Table, the report, the task and its metric) of the ablation."""
   graphs.enable_graph_mode()
   _, vocab_file, init_checkpoint = model_dir.files_of(
       options.model_dir, None, options.vocab_file, options.init_checkpoint,

@@ -68,7 +68,7 @@ def test_parameters_by_hand(tmp_path):
       # Its best seed is better and its mean is not.
       runs("RTE", "adapters", 8, [50, 60, 70], 300, learning_rate=1e-4) +
       runs("RTE", "adapters", 2, [59], 200) +
-      # Adapters in some layers only are no point of the curve.
+      # Adapters in some layers only are not a point of the curve.
       runs("RTE", "adapters", 8, [99, 99, 99], 150, adapter_layers="1-2") +
       runs("RTE", "top_n", 1, [50, 51], 1000) + runs("RTE", "head", 0, [40]) +
       runs("RTE", "full", None, [70, 72], 5000, num_train_epochs=7) +
@@ -100,7 +100,7 @@ def test_parameters_by_hand(tmp_path):
 
 def prefixes():
   """Prefixes of 5 and 20 that are trained themselves, one with an MLP; others
-  that are no point of these curves."""
+  that are not points of these curves."""
   return (
       runs("RTE", "prefix", 20, [60, 62, 64], 400, learning_rate=1e-2) +
       runs("RTE", "prefix", 20, [61, 61, 61], 400, learning_rate=1e-3) +

@@ -90,7 +90,7 @@ def check_runs(runs, options):
   """Raises InputError for a run that cannot start, before any does."""
   checked = set()
   for run in runs:
-    # Each value and each method but once: this one reads the vocabulary.
+    # Each value and each method only once: this reads the vocabulary.
     pairs = set((name, json.dumps(value))
                 for name, value in run.settings.items())
     pairs.add(("method", grid.Method.of(run.settings).label))
@@ -479,7 +479,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def stopped_by_signals():
-  """Inside they raise KeyboardInterrupt, but for what nohup has ignored."""
+  """Inside they raise KeyboardInterrupt, except those that nohup ignores."""
   before = {number: signal.getsignal(number) for number in _STOPPING}
   for number, handler in before.items():
     if number != signal.SIGHUP or handler != signal.SIG_IGN:

@@ -243,7 +243,7 @@ def _candidate(settings, results):
 def choose(candidates):
   """The best Candidate by mean, of those with the most seeds.
 
-  One good seed of a setting that is not done yet is no reason to choose it.
+  One good seed of a setting that is not done yet is not a reason to choose it.
   """
   most = max(len(candidate.scores) for candidate in candidates)
   return tasks.best_of(candidates[0].metric)(

@@ -167,8 +167,8 @@ def main(argv, flag_values=FLAGS):
   output_dir = options.output_dir
   if options.report_only:
     if not os.path.isdir(os.path.join(output_dir, report.RUNS)):
-      raise errors.InputError("output_dir %s is no sweep's: there is no %s/ in "
-                              "it" % (output_dir, report.RUNS))
+      raise errors.InputError("output_dir %s is not a sweep's: there is no %s/ "
+                              "in it" % (output_dir, report.RUNS))
     report.write_report(output_dir, report.finished_results(output_dir))
     return 0
   try:

@@ -114,7 +114,7 @@ def from_settings(config, directory, model_config, **fixed):
   Args:
     config: with the fields that settings.GENERATE gives.
     directory, model_config: as `directory` and `config` of `options`.
-    **fixed: fields of search.Options that are no settings of the program.
+    **fixed: fields of search.Options that are not settings of the program.
 
   Raises: InputError.
   """

@@ -88,9 +88,8 @@ def read_prompt(line, number, where, tokenizer, config, source_end=()):
   here = "%s:%d" % (where, number)
   value = files.parse_json(reading.decoded_line(line, number - 1, where), here)
   if not isinstance(value, dict) or ("text" in value) == ("input_ids" in value):
-    raise errors.InputError("%s: has not one of \"text\" and \"input_ids\"; a "
-                            "line is a JSON object with the prompt as the one "
-                            "or the other" % here)
+    raise errors.InputError("%s: must be a JSON object with the prompt as "
+                            "\"text\" or as \"input_ids\"" % here)
   if "text" in value:
     if not isinstance(value["text"], str):
       raise errors.InputError("%s: \"text\" is not a string" % here)

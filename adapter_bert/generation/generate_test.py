@@ -196,9 +196,9 @@ def test_text_goes_through_the_tokenizer(golden, loaded):
 
 @pytest.mark.parametrize("line,message", [
     (b"4 5", "is not JSON"),
-    (b"[4, 5]", "has not one of \"text\" and \"input_ids\""),
-    (b"{\"txt\": \"4\"}", "has not one of"),
-    (b"{\"text\": \"4\", \"input_ids\": [4]}", "has not one of"),
+    (b"[4, 5]", "must be a JSON object with the prompt as \"text\" or"),
+    (b"{\"txt\": \"4\"}", "must be a JSON object with"),
+    (b"{\"text\": \"4\", \"input_ids\": [4]}", "must be a JSON object with"),
     (b"{\"text\": 4}", "\"text\" is not a string"),
     (b"{\"text\": \"  \"}", "the prompt is empty"),
     (b"{\"input_ids\": []}", "the prompt is empty"),

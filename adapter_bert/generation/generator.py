@@ -251,7 +251,7 @@ class Generator(object):
     self._session.close()
 
   def check_length(self, prompt, where):
-    """Raises InputError if a prompt and what follows have not room enough.
+    """Raises InputError if a prompt and what follows do not fit.
 
     Args:
       prompt: list of int.

@@ -225,7 +225,7 @@ def _per_length(sums, length, options):
 class _Walks(object):
   """Hypotheses that know nothing of each other: greedy, or n samples a row.
 
-  Their _State's `more` is bool [B, K], which have not ended.
+  Their _State's `more` is bool [B, K], which go on.
   """
 
   def __init__(self, start, options, seeds):
@@ -289,7 +289,7 @@ class _Beams(object):
 
   def __init__(self, start, options):
     self._start, self._options = start, options
-    # So many that K of them do not end, whatever the others do.
+    # Enough that K of them do not end, even if all others do.
     self._candidates = options.num_beams * max(
         2, 1 + len(options.eos_token_ids))
 

@@ -313,7 +313,7 @@ def trained_arrays(model, weights):
   extra = sorted(name for name in set(found) - set(arrays)
                  if not names.is_pretrained(name))
   if extra:
-    raise errors.InputError("%s: holds %s, which run.json's model has not" %
+    raise errors.InputError("%s: holds %s, which run.json's model lacks" %
                             (weights, tables.some(extra)))
   return arrays
 

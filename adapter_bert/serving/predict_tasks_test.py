@@ -495,7 +495,7 @@ def test_lines_that_name_their_tasks(files):
 
 
 def same(found, expected):
-  """Whether two values of JSON are equal, numbers but for float noise."""
+  """Whether two values of JSON are equal, numbers up to float noise."""
   if isinstance(expected, dict):
     return list(found) == list(expected) and all(
         same(found[key], expected[key]) for key in expected)

@@ -11,7 +11,7 @@ shapes below:
 
 A table is as large as its largest task needs. What is padded with zeros changes
 nothing: an adapter's zeros add 0 (each activation of 0 is 0), an adapter of
-zeros alone is the identity, and a label that a task has not gets no probability.
+zeros alone is the identity, and a label that a task lacks gets no probability.
 A prefix of zeros would be looked at, so tasks in one stack have prefixes of one
 length.
 """
@@ -137,7 +137,7 @@ class Stack(object):
   Attributes:
     own: OrderedDict of name -> Variable, the tables, [n, ...].
     frozen: OrderedDict of name -> Variable.
-    lower: int; so many layers, from below, are the base's for all tasks. -1:
+    lower: int; this many layers, from below, are the base's for all tasks. -1:
       not even the embeddings are.
   """
 

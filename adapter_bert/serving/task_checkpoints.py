@@ -87,7 +87,7 @@ def read_checkpoints(paths, precision, dropped=(), adapter_fn=None):
 
 
 def _check_dropped(dropped, model, prefix):
-  """Raises InputError for layers that the model has not."""
+  """Raises InputError for layers that the model does not have."""
   layers = model.bert_config.num_hidden_layers
   if any(layer >= layers for layer in dropped):
     raise errors.InputError(

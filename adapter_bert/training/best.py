@@ -27,7 +27,7 @@ class KeepBest(object):
       float, with "global_step".
     metric: str, the key of that dict that decides.
     best_of: function, `max` or `min`.
-    patience: int; stop after so many scores without a better one; 0: never.
+    patience: int; stop after this many scores without a better one; 0: never.
     open_weights: function of a checkpoint's prefix that gives its
       weights_lib.Weights; None: those in it and the base that its run.json names.
   """

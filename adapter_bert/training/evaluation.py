@@ -135,7 +135,7 @@ def _check_new(found, weights, model):
   if left or lacking and len(weights.prefixes) > 1:
     raise errors.InputError("%s: %s; give the flags of its training" % (
         weights, " and ".join(
-            ["has %s, which the model has not" % name for name in left[:1]] +
+            ["has %s, which the model lacks" % name for name in left[:1]] +
             ["lacks %s, which the model has" % name for name in lacking[:1]])))
   if found.new:
     logging.warning(
@@ -163,7 +163,7 @@ def export(model, weights, prefix, init_shared_from=None):
     _check_head(found.new, weights)
   if found.new:
     raise errors.InputError(
-        "%s lacks %d of the model's variables (%s, ...), so it is no whole "
+        "%s lacks %d of the model's variables (%s, ...), so it is not a whole "
         "model to export; train it first" %
         (weights, len(found.new), found.new[0]))
   matching.export_full(prefix, found, weights)

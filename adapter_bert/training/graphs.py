@@ -66,7 +66,7 @@ def per_replica(strategy, dataset, step_fn):
 
 
 def _cut(dataset, parts):
-  """Each batch as so many batches of equal size, one after the other."""
+  """Each batch cut into batches of equal size, one after the other."""
   if parts == 1:
     return dataset
 

@@ -181,7 +181,7 @@ def _newest_for_all(output_dir, spec, group):
 
 
 def _interrupted(spec, number, step):
-  """The error for a signal.Signals that came, saved after so many steps."""
+  """The error for a signal.Signals that came, saved after a number of steps."""
   return errors.Interrupted(
       "stopped by %s after step %d of %d, which is saved; the same command goes "
       "on from there" % (number.name, step, spec.num_train_steps), 128 + number)
@@ -444,7 +444,7 @@ def _check_resumable(latest, saved):
 
 
 class _Saving(object):
-  """Saves every so many steps, and every so many seconds whatever the steps.
+  """Saves after a number of steps, and after a number of seconds at most.
 
   Args:
     session: tf.Session.
@@ -466,7 +466,7 @@ class _Saving(object):
     saver.recover_last_checkpoints(weights_lib.numbered(output_dir))
 
   def is_due(self, step):
-    """Whether a checkpoint is to be written after so many steps."""
+    """Whether a checkpoint is to be written after this step."""
     return (step >= self._last_step + self._spec.save_checkpoints_steps or
             time.monotonic() >=
             self._last_time + self._spec.save_checkpoints_secs)

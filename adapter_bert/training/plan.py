@@ -66,7 +66,7 @@ class Training(object):
   """What is to be trained, and how.
 
   weights: weights_lib.Weights to start from; None: random ones.
-  spec: loop.TrainSpec, but for the numbers of steps.
+  spec: loop.TrainSpec, except for the numbers of steps.
   num_epochs, warmup_proportion: floats; with the number of examples they give
     the numbers of steps.
   save_best: bool. patience: int, see best.KeepBest.
@@ -79,7 +79,7 @@ class Training(object):
   patience: int
 
   def spec_for(self, num_examples):
-    """The loop.TrainSpec for so many examples.
+    """The loop.TrainSpec for a number of examples.
 
     Raises: InputError if they make no step.
     """

@@ -165,7 +165,7 @@ def _separator(token, tokenizer, model_config):
     return model_config.eos_token_id
   found = tokenizer.id_of(token)
   if found is None:
-    raise errors.InputError("separator is %s, which is no token of the "
+    raise errors.InputError("separator is %s, which is not a token of the "
                             "tokenizer" % errors.shown(token))
   return found
 

@@ -191,7 +191,7 @@ class SequenceSpec(specs.PrefixedSpec):
     values = {name: None if name.startswith(tuple(unused)) else
                     getattr(self, name) for name in _RECORDED}
     if values["adapter_act"] == SequenceSpec.adapter_act:
-      values["adapter_act"] = None  # As in runs that had not heard of it yet.
+      values["adapter_act"] = None  # As in runs of before this setting.
     if values["adapter_fn"]:
       values.update(adapter_fn=self.adapter_fn.name, adapter_size=None)
     if values["prefix_in"]:

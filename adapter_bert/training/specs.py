@@ -346,7 +346,7 @@ def create_model(bert_config, is_training, input_ids, input_mask, segment_ids,
 # ------------------------------------------------------ a classifier's run.json
 
 
-# Runs without a prefix have None for them, or had not heard of prefixes yet.
+# None in runs without a prefix; absent in those of before there were prefixes.
 _PREFIX_KEYS = ("prefix_length", "prefix_hidden_size", "prefix_positions")
 # Runs whose adapters are as all were at first have None for them, or nothing.
 _ADAPTER_KEYS = ("adapter_order", "adapter_act")

@@ -27,7 +27,7 @@ _LEXICON = "misaki/data/%s_gold.json"
 # (file, lexicon, rows), in the order in which they take words.
 TABLES = (("us/dev.tsv", "us", 500), ("gb/test.tsv", "gb", 500),
           ("gb/dev.tsv", "gb", 500), ("gb/train.tsv", "gb", 8000))
-# Ids of the models' tables that are no characters.
+# Ids of the models' tables that are not characters.
 SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[UNK]")
 
 TASK = {"name": "G2P-GB", "metrics": ["exact_match", "character_error_rate"],
@@ -54,7 +54,7 @@ def read_lexicon(package, country):
     package: str, the wheel.
     country: "us" or "gb".
 
-  Raises: InputError if it is no such wheel.
+  Raises: InputError if it is not such a wheel.
   """
   name = _LEXICON % country
   try:

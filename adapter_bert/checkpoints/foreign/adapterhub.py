@@ -97,8 +97,8 @@ def read(directory, config):
   values = method_lib.read_config(directory)
   kind, name = values.get("config"), values.get("name")
   if not isinstance(kind, dict) or not isinstance(name, str):
-    raise errors.InputError("%s: its config is no object of keys and values, "
-                            "or its name no string" % where)
+    raise errors.InputError("%s: its config is not an object of keys and "
+                            "values, or its name not a string" % where)
   method_lib.check_model({"model_type": values.get("model_type"),
                           "hidden_size": values.get("hidden_size")},
                          {"model_type": "bert",
@@ -233,7 +233,7 @@ def _head(directory, config):
   head = values.get("config")
   if not isinstance(head, dict):
     raise errors.InputError(
-        "%s: its config is no object of keys and values, as one of "
+        "%s: its config is not an object of keys and values, as one of "
         "AdapterHub's own heads has it (add_classification_head)" % where)
   method_lib.check_values(head, _HEAD, _NO_OUTPUT_OF_HEAD, where)
   has_pooler = head.get("layers", 2) == 2

@@ -172,7 +172,7 @@ def _check_names(table, tensors, ignored, where):
     raise errors.InputError(
         "%s lacks %s, which the config's model has%s" %
         (where, some(sorted(set(lacking))),
-         "; it holds %s, which the model has not" % some(sorted(extra))
+         "; it holds %s, which the model does not have" % some(sorted(extra))
          if extra else ""))
   if extra:
     raise errors.InputError(

@@ -46,7 +46,7 @@ def test_a_tensor_that_lacks_and_one_too_many_are_named():
   lacking["bb"] = np.zeros(1)
   assert refusal(lacking) == (
       "FILE lacks b, which the config's model has; it holds bb, which the model "
-      "has not")
+      "does not have")
   extra = dict(tensors(), buffer=np.zeros(1), c=np.zeros(1))
   # The whole name has to match, not its beginning or end.
   assert refusal(extra, ignored=("buff", "uffer", "c")) == (
