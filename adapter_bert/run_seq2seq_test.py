@@ -403,6 +403,27 @@ def test_an_adapter_of_ones_own(files, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_generating_program_has_the_tokenizers_of_the_run(files, tmp_path):
+  """Of the task checkpoint; it is not told of them, and the model has others."""
+  out = str(tmp_path / "out")
+  letters = files.json(str(tmp_path / "letters.json"), tokenizer_of("t5"))
+  files.run("t5", out, do_train=True, do_predict=True, num_train_epochs=9.0,
+            source_tokenizer=letters,
+            target_tokenizer=files.path("numbers.json"))
+  prompts = files.write(str(tmp_path / "in.jsonl"), [
+      json.dumps({"text": source}) for source in files.tested])
+  found = str(tmp_path / "found.jsonl")
+  subprocess.run([
+      sys.executable, "-m", "adapter_bert.generation.generate",
+      "--model_dir=" + files.path("t5"), "--task_checkpoints=" + out + "/task",
+      "--max_new_tokens=6", "--input=" + prompts, "--output=" + found],
+                 check=True)
+  texts = [json.loads(line)["text"] for line in lines_of(found)]
+  assert texts == lines_of(out, "predictions.txt")
+  assert any(" " in text for text in texts)  # "w7 w8", and not "w7w8".
+
+
+@pytest.mark.slow
 def test_samples_depend_on_the_seed_and_on_nothing_else(files, trained, tmp_path):
   texts = []
   for seed, batch_size in ((1, 4), (1, 1), (2, 4)):

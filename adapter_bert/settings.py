@@ -240,12 +240,11 @@ RUN = (
             programs=_RUNS),
     Setting("adapter_fn", str, None,
             "An adapter of your own in place of the bottleneck: "
-            "package.module:function. predict_tasks, export, generate and "
-            "figures take several with commas between them, those that a "
-            "run.json may name.",
+            "package.module:function. Programs that read task checkpoints take "
+            "several with commas between them, those that a run.json may name.",
             check=own_adapters.check_names, recorded="run",
             programs=_RUNS + ("predict_tasks", "export", "generate",
-                              "figures")),
+                              "export_generator", "figures")),
     Setting("adapter_layers", str, None,
             "The layers that get adapters, as in 6-11 or 0,2,4-5; default: "
             "all.", check=layers_of, recorded="run",

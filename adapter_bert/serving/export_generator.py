@@ -66,7 +66,8 @@ def run(options):
                                           options.model_version)
   weights = sequence_weights.open_weights(directory, config)
   tasks = generator_lib.read_tasks(options.task_checkpoints, config, weights,
-                                   options.precision, options.force_base)
+                                   options.precision, options.force_base,
+                                   options.adapter_fn)
   with generator_lib.Generator(tasks, weights, how) as generator:
     found = {}
     for place, name in enumerate(generator.names):
