@@ -427,6 +427,7 @@ def cases_of_models():
         ('{"vocab_size": %s}' % ("9" * 400), "400 digits"),
         (dict(_CONFIG, hidden_size="16"), "hidden_size"),
         (dict(_CONFIG, num_hidden_groups=2), "num_hidden_groups"),
+        (dict(_CONFIG, embedding_size=17), "embedding_size is 17"),
         (dict(_CONFIG, model_type="roberta"), "roberta"),
         (dict(_CONFIG, position_embedding_type="relative_key"),
          "position_embedding_type"),
@@ -575,6 +576,7 @@ def cases_of_flags():
       ("count_parameters", {"adapter_fn": "no.such:thing"}, ["no.such"]),
       ("figures", {"results": "{world}/lines.tsv"}, ["lines.tsv"]),
       ("run_classifier", {"": "more"}, ["more"]),
+      ("run_classifier", {"use_tpu": "true"}, ["use_tpu=true, but"]),
       ("run_classifier", {"adapter_fn": "no.such:thing", "adapter_size": None},
        ["no.such"]),
       ("run_classifier", {"tune": "\x1b[2J"}, ["tuning"]),
@@ -632,3 +634,37 @@ def check(case, programs, world, at):
     case.kind.replace(" ", "_"), case.program, "-".join(case.flags)))
 def test_one_line_and_nothing_written(case, programs, world, tmp_path):
   check(case, programs, world, str(tmp_path))
+
+
+# ------------------------------------------- good inputs in the same locale
+
+
+def test_texts_and_names_beyond_ascii_are_right_without_utf_8(
+    programs, world, tmp_path):
+  """Lines in, lines out, names of files and of labels; and what is logged."""
+  at = str(tmp_path)
+  write(at, {"é/in.tsv": "the café\n", "é/in.jsonl": '{"text": "w7 é"}\n'})
+  for program, name in (("predict_tasks", "in.tsv"), ("generate", "in.jsonl")):
+    flags = dict(good(world, at)[program], input=at + "/é/" + name)
+    ended = programs.run(program, dict(flags, output=at + "/é/out"), at)
+    assert ended.status == 0, ended.stderr
+    with open(at + "/é/out", encoding="utf-8") as source:
+      expected = source.read()
+    assert ended.stderr.count("Traceback") == 0
+    ended = programs.run(program, dict(flags, output=None), at)
+    assert (ended.status, ended.stdout) == (0, expected), ended.stderr
+    if program == "predict_tasks":
+      assert json.loads(expected)["text_a"] == "the café"
+
+
+@pytest.mark.parametrize("program", [name for name in _MODULES
+                                     if name not in ("sweep", "launch_local")])
+def test_directories_beyond_ascii(program, programs, world, tmp_path):
+  """All that a program reads and writes, in a directory called é."""
+  at = str(tmp_path / "é")
+  os.mkdir(at)
+  os.symlink(world, at + "/world")
+  ended = programs.run(program, good(at + "/world", at)[program],
+                       str(tmp_path))
+  assert ended.status == 0 or len(re.findall("^error: ", ended.stderr, re.M)) == 1
+  assert "Traceback" not in ended.stderr, ended.stderr[-3000:]

@@ -1,6 +1,7 @@
 """One line and status 1 for the user's errors, a traceback for ours."""
 
 import os
+import logging
 import subprocess
 import sys
 
@@ -84,3 +85,16 @@ def test_reported_turns_two_types_into_input_errors():
   with pytest.raises(KeyError):
     with errors.reported():
       raise KeyError("a bug")
+
+
+def test_what_a_terminal_acts_on_is_escaped():
+  hostile = "a\x1b[2J\r\x07\u202eb\ud800 é\u4e2d"
+  assert errors.escaped(hostile) == (
+      "a\\x1b[2J\\r\\x07\\u202eb\\ud800 é\u4e2d")
+  assert errors.one_line("x is\n  %s" % hostile) == (
+      "x is " + errors.escaped(hostile))
+  formatter = errors._EscapedFormatter()  # pylint: disable=protected-access
+  record = logging.LogRecord("absl", logging.WARNING, "f.py", 1, "one\n%s",
+                             (hostile,), None)
+  assert formatter.format(record).endswith(
+      "] one\n" + errors.escaped(hostile))

@@ -12,7 +12,6 @@ import math
 import os
 import pickle
 import shlex
-import subprocess
 import sys
 import types
 
@@ -558,24 +557,3 @@ def test_other_files_in_the_output_directory_are_never_touched(tmp_path):
   assert os.listdir(str(out)) == ["thesis.txt"]
   with pytest.raises(errors.InputError, match="is a file"):
     converter.convert(hf_dir, str(out / "thesis.txt"))
-
-
-def test_command_line(tmp_path):
-  hf_dir = write_hf_dir(tmp_path / "hf")
-  command = [sys.executable, "-m", "adapter_bert.checkpoints.convert",
-             "--hf_dir=" + hf_dir]
-  done = subprocess.run(
-      command + ["--output_dir=" + str(tmp_path / "out")], check=False,
-      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-  assert done.returncode == 0, done.stdout
-  assert "holds 39 variables" in done.stdout
-  assert "hidden_act gelu_erf" in done.stdout
-  assert len(read_checkpoint(tmp_path / "out")) == 39
-
-  failed = subprocess.run(
-      command + ["--output_dir=" + hf_dir], check=False,
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-  assert failed.returncode == 1
-  assert "Traceback" not in failed.stderr
-  assert failed.stderr.splitlines()[-1].startswith(
-      "error: --output_dir=%s already holds other files" % hf_dir)

@@ -2,8 +2,6 @@
 
 import io
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -64,16 +62,17 @@ def test_a_full_output_is_one_line():
       lines.write(output, b"answer\n", "/dev/full")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_a_full_stdout_is_one_line():
-  program = ("from adapter_bert.base import errors\n"
-             "from adapter_bert.data import lines\n"
-             "def main(argv):\n"
-             "  with lines.output_file(None, None) as output:\n"
-             "    lines.write(output, b'answer', None)\n"
-             "errors.run(main)\n")
-  with open("/dev/full", "wb") as full:
-    done = subprocess.run([sys.executable, "-c", program], stdout=full,
-                          stderr=subprocess.PIPE, text=True, check=False)
-  assert (done.returncode, done.stderr) == (
-      1, "error: cannot write the answers to stdout: No space left on device\n")
+def test_files_with_a_scheme(tmp_path):
+  path = "ram://lines_test/input"
+  with lines.output_file(path, None) as output:
+    lines.write(output, "é\n".encode("utf-8") * 2, path)
+  with lines.input_file(path) as (source, where):
+    assert where == path
+    assert list(lines.chunks_of(source, where)) == [
+        [(1, "é".encode("utf-8")), (2, "é".encode("utf-8"))]]
+  with pytest.raises(errors.InputError, match="is the input"):
+    with lines.output_file(path, path):
+      pass
+  with pytest.raises(errors.InputError, match="nowhere: cannot be read"):
+    with lines.input_file("ram://lines_test/nowhere"):
+      pass

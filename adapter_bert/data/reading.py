@@ -53,6 +53,9 @@ class _Layout(object):
 def path_under(name, data_dir, anywhere, what):
   """The path of a file that a task names.
 
+  A link in data_dir may lead anywhere: who made it is the owner of data_dir, and
+  no stranger, as the one who wrote the task may be.
+
   Args:
     name: str, the file under data_dir.
     data_dir: str; ~ is the home directory.

@@ -446,14 +446,3 @@ def test_as_a_program(tiny_file):
   run = run_program(tiny_file)
   assert run.returncode == 0, run.stderr
   assert run.stdout == output_of(tiny_file)
-
-
-def test_a_mistake_is_one_line_and_status_1(tmp_path):
-  path = tmp_path / "bert_config.json"
-  path.write_text(json.dumps(dict(TINY, embedding_size=9)))
-  run = run_program("--bert_config_file=%s" % path)
-  assert run.returncode == 1
-  assert not run.stdout
-  last = run.stderr.rstrip("\n").split("\n")[-1]
-  assert last.startswith("error: %s: config: embedding_size is 9" % path)
-  assert "Traceback" not in run.stderr
