@@ -347,6 +347,9 @@ def cases_of_paths():
     yield Case("a scheme that TensorFlow cannot open", program,
                {name: "{world}/run/task,no://x" if is_list else "no://x"},
                [name, "no://x"])
+  for program, name in dict(path_flags()).items():
+    yield Case("a name that the locale has no letters for", program,
+               {name: "{at}/é"}, ["LC_ALL=C.UTF-8"])
   for program, names in _FILES.items():
     for name, others in names.items():
       for kind, path, words in (
@@ -476,6 +479,13 @@ def cases_of_data():
       yield Case("values in a task's description", program,
                  dict(others, task_spec="{at}/task.json"),
                  ["task.json"] + words, {"task.json": spec})
+  yield Case("a name that the locale has no letters for", "run_classifier",
+             {"task_name": None, "task_spec": "{at}/task.json"},
+             ["é.tsv".encode("unicode_escape").decode("ascii")],
+             {"task.json": {
+                 "name": "a", "labels": ["0", "1"], "metrics": ["accuracy"],
+                 "columns": {"text_a": 0, "label": 1}, "header": True,
+                 "train": "é.tsv"}}, left=_TAKEN)
   # The rest of its lines is in predict_tasks_test.
   for line, words in ((b"x" * 2**21, ["no end"]),
                       (b'{"text_a": "x", "\\u001b[2J": 1}\n', ["\\x1b[2J"])):
@@ -502,6 +512,7 @@ def cases_of_strangers():
              for end in (".index", ".data-00000-of-00001")}
     for change, words in (
         ({"base": {"path": "no://x", "sha256": "0" * 64}}, ["no://x"]),
+        ({"base": {"path": "a\0é\x1b[2J", "sha256": "0" * 64}}, ["\\x1b[2J"]),
         ({"adapter_size": 10**9}, ["adapter_size"]),
         ({"adapter_size": "2"}, ["adapter_size"]),
         ({"tune": "\x1b[2J"}, ["tun"]),
@@ -639,32 +650,17 @@ def test_one_line_and_nothing_written(case, programs, world, tmp_path):
 # ------------------------------------------- good inputs in the same locale
 
 
-def test_texts_and_names_beyond_ascii_are_right_without_utf_8(
-    programs, world, tmp_path):
-  """Lines in, lines out, names of files and of labels; and what is logged."""
+def test_texts_are_right_without_utf_8(programs, world, tmp_path):
+  """Lines in, lines out, to a file and to stdout."""
   at = str(tmp_path)
-  write(at, {"é/in.tsv": "the café\n", "é/in.jsonl": '{"text": "w7 é"}\n'})
+  write(at, {"in.tsv": "the café\n", "in.jsonl": '{"text": "w7 é"}\n'})
   for program, name in (("predict_tasks", "in.tsv"), ("generate", "in.jsonl")):
-    flags = dict(good(world, at)[program], input=at + "/é/" + name)
-    ended = programs.run(program, dict(flags, output=at + "/é/out"), at)
+    flags = dict(good(world, at)[program], input="%s/%s" % (at, name))
+    ended = programs.run(program, flags, at)
     assert ended.status == 0, ended.stderr
-    with open(at + "/é/out", encoding="utf-8") as source:
+    with open(at + "/answers", encoding="utf-8") as source:
       expected = source.read()
-    assert ended.stderr.count("Traceback") == 0
     ended = programs.run(program, dict(flags, output=None), at)
     assert (ended.status, ended.stdout) == (0, expected), ended.stderr
     if program == "predict_tasks":
       assert json.loads(expected)["text_a"] == "the café"
-
-
-@pytest.mark.parametrize("program", [name for name in _MODULES
-                                     if name not in ("sweep", "launch_local")])
-def test_directories_beyond_ascii(program, programs, world, tmp_path):
-  """All that a program reads and writes, in a directory called é."""
-  at = str(tmp_path / "é")
-  os.mkdir(at)
-  os.symlink(world, at + "/world")
-  ended = programs.run(program, good(at + "/world", at)[program],
-                       str(tmp_path))
-  assert ended.status == 0 or len(re.findall("^error: ", ended.stderr, re.M)) == 1
-  assert "Traceback" not in ended.stderr, ended.stderr[-3000:]

@@ -66,6 +66,29 @@ def check_scheme(path, name):
         "mount what is there" % (name, path, reason_of(error))) from error
 
 
+_NO_UTF8 = ("this locale has no UTF-8 for it, or it is no UTF-8; set "
+            "LC_ALL=C.UTF-8, or rename it")
+
+
+def check_name(path, name):
+  """Refuses a path that Python could open here, and TensorFlow could not.
+
+  Where the locale has no UTF-8, or a name is none, Python keeps its bytes as
+  halves of characters.
+
+  Args:
+    path: str.
+    name: str, the flag that gave it, for the message.
+
+  Raises: errors.InputError.
+  """
+  try:
+    absolute(path).encode("utf-8")
+  except UnicodeEncodeError as error:
+    raise errors.InputError("%s is %s: %s" %
+                            (name, absolute(path), _NO_UTF8)) from error
+
+
 def check_local(path, name, reason):
   """Refuses a path with a scheme where only this machine's files will do.
 
@@ -97,11 +120,14 @@ def open_binary(path, mode="rb"):
 def failures():
   """What opening, reading and writing a file can raise, for `except`."""
   tensorflow = sys.modules.get("tensorflow")
-  return (OSError, tensorflow.errors.OpError) if tensorflow else (OSError,)
+  always = (OSError, UnicodeEncodeError)
+  return always + (tensorflow.errors.OpError,) if tensorflow else always
 
 
 def reason_of(error):
   """What one of `failures` says went wrong."""
+  if isinstance(error, UnicodeEncodeError):
+    return _NO_UTF8
   if isinstance(error, OSError):
     return error.strerror or str(error)
   return errors.op_reason(error)
@@ -384,7 +410,7 @@ def check_regular(path, flag=None):
   where = "%s=%s" % (flag, path) if flag else path
   try:
     mode = os.stat(path).st_mode
-  except OSError:
+  except failures():
     return
   if stat.S_ISDIR(mode):
     raise errors.InputError("%s is a directory; give a file" % where)

@@ -124,6 +124,7 @@ class Setting(object):
   def _usable_path(self, path):
     if self.local:
       files.check_local(path, self.name, self.local)
+    files.check_name(path, self.name)
     files.check_scheme(path, self.name)
     return os.path.expanduser(path)
 
