@@ -390,6 +390,13 @@ def test_paths_with_a_scheme_and_a_home(tmp_path, monkeypatch):
   assert _seen(_SST, _SST.dev[0], "~") == [("fine", None, "1")]
 
 
+def test_a_link_in_data_dir_is_its_owners(tmp_path):
+  _write(tmp_path, "elsewhere.tsv", "sentence\tlabel", "fine\t1")
+  os.mkdir(str(tmp_path / "data"))
+  os.symlink("../elsewhere.tsv", str(tmp_path / "data" / "dev.tsv"))
+  assert _seen(_SST, _SST.dev[0], tmp_path / "data") == [("fine", None, "1")]
+
+
 def test_what_is_no_file(tmp_path, monkeypatch):
   os.mkfifo(str(tmp_path / "dev.tsv"))
   assert "is a device or a pipe" in _error(_SST, _SST.dev[0], tmp_path)
