@@ -755,7 +755,7 @@ def refused(files, model, output_dir, task="words", **changes):
     ("bart", dict(adapter_layers="1"), ["adapter_layers", "for GPT-2"]),
     ("gpt2", dict(cross_adapters=True), ["cross_adapters", "GPT-2"]),
     ("bart", dict(separator="a"), ["separator", "encoder"]),
-    ("gpt2", dict(separator="ab"), ["separator is 'ab'", "no token"]),
+    ("gpt2", dict(separator="ab"), ["separator is 'ab'", "not a token"]),
     ("bart", dict(tune="prefix", prefix_in="encoder,both"), ["both", "cross"]),
     ("gpt2", dict(tune="prefix", prefix_length=2, prefix_init="words"),
      ["prefix_init=words is for a BERT", "random or zero"]),
