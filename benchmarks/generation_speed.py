@@ -22,6 +22,8 @@ long each took to start, of which how much processor time. Below: the geometric
 means of the cells' ratios.
 """
 
+import itertools
+import math
 import os
 import statistics
 import sys
@@ -143,21 +145,22 @@ def _measure(precision, beams):
           if process.start_cpu_seconds else "?",
           ": " + process.lacking if process.lacking else ""), flush=True)
     there = [process for process in processes if not process.lacking]
-    for length in map(int, FLAGS.lengths):
-      for batch_size in map(int, FLAGS.batch_sizes):
-        request = {"prompt": length, "batch_size": batch_size, "steps": 1}
-        title = "%s, %s, %s, %d tokens + %d, batch %d" % (
-            FLAGS.model, precision, "%d beams" % beams if beams > 1 else
-            "greedy", length, FLAGS.new_tokens, batch_size)
-        if FLAGS.profile:
-          lines = [line for process in there
-                   for line in profile(process, request)]
-        else:
-          replies = processes_lib.take_turns(
-              there, {process.name: request for process in there}, FLAGS.rounds)
-          cells.append(rows(there, replies, batch_size * FLAGS.new_tokens))
-          lines = table(cells[-1])
-        print("\n%s\n%s" % (title, "\n".join(lines)), flush=True)
+    # The smallest first: TensorFlow keeps memory that a larger one needed.
+    for length, batch_size in sorted(
+        itertools.product(map(int, FLAGS.lengths), map(int, FLAGS.batch_sizes)),
+        key=math.prod):
+      request = {"prompt": length, "batch_size": batch_size, "steps": 1}
+      title = "%s, %s, %s, %d tokens + %d, batch %d" % (
+          FLAGS.model, precision, "%d beams" % beams if beams > 1 else
+          "greedy", length, FLAGS.new_tokens, batch_size)
+      if FLAGS.profile:
+        lines = [line for process in there for line in profile(process, request)]
+      else:
+        replies = processes_lib.take_turns(
+            there, {process.name: request for process in there}, FLAGS.rounds)
+        cells.append(rows(there, replies, batch_size * FLAGS.new_tokens))
+        lines = table(cells[-1])
+      print("\n%s\n%s" % (title, "\n".join(lines)), flush=True)
   finally:
     for process in processes:
       process.close()
