@@ -19,6 +19,7 @@ from adapter_bert.checkpoints import sequence_weights
 from adapter_bert.checkpoints import weights as weights_lib
 from adapter_bert.generation import search
 from adapter_bert.models import families
+from adapter_bert.ops import fused
 from adapter_bert.training import sequence_specs
 
 _LOADED_AT_ONCE = 2**26  # bytes
@@ -181,7 +182,7 @@ class Generator(object):
                            caching_device=lambda op: op.device):
       model = task.spec.model(
           False, {"input_ids": self._ids, "input_mask": self._mask},
-          frozen=True)
+          ops=fused.FusedOps(), frozen=True)
     found = search.search(model.start(self._options.slots), self._options,
                           self._seeds)
     return found, own
