@@ -331,6 +331,7 @@ def test_regression(files, tmp_path):
   np.testing.assert_allclose(clipped, np.clip(scores, 0, 5), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_mnli_has_two_of_each_and_ax_is_predicted_from_it(files, tmp_path):
   results = files.run("MNLI", tmp_path, do_train=True, do_eval=True,
                       do_predict=True)
@@ -461,6 +462,7 @@ def test_save_best_keeps_the_best_and_stops_early(files, tmp_path):
   assert weights_lib.step_of(weights_lib.newest_readable(str(tmp_path))) == steps
 
 
+@pytest.mark.slow
 def test_the_best_of_an_error_is_the_least(files, tmp_path):
   files.table("warm/train.tsv", "text score", [
       [SENTENCES[i % 6], "%d" % (i % 6)] for i in range(8)])
@@ -856,6 +858,7 @@ def test_two_runs_do_not_train_in_one_output_dir(files, mrpc):
   assert lines_of(mrpc, "eval_results.txt") == expected
 
 
+@pytest.mark.slow
 def test_a_run_in_memory_is_a_run_on_disk(files, tmp_path):
   """All paths with a scheme: what is read, what is written, and run again."""
   in_memory = "ram://run_classifier_test"

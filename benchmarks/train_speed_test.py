@@ -155,6 +155,7 @@ def test_a_step_of_a_sequence_model_trains_what_the_subject_says():
   assert all(re.search("adapters|LayerNorm", name) for name in changed)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table(tmp_path):
   config = tmp_path / "config.json"
   config.write_text(json.dumps(tiny()))

@@ -130,10 +130,10 @@ def assert_like_one_device(output_dir, one):
           run_classifier_test.lines_of(one, "MRPC.tsv"))
 
 
-# With the chains compiled, as by default, and not.
-@pytest.mark.parametrize("count,compiled", [
-    (2, True), pytest.param(2, False, marks=pytest.mark.slow),
-    pytest.param(4, False, marks=pytest.mark.slow)])
+# With the chains compiled, as by default, and not. The loop's own test has two
+# devices, too, and is not slow.
+@pytest.mark.slow
+@pytest.mark.parametrize("count,compiled", [(2, True), (2, False), (4, False)])
 def test_mirrored_is_like_one_device(files, one, tmp_path, count, compiled):
   devices = ",".join("cpu:%d" % i for i in range(count))
   stderr = run_program(files.path("no_dropout.py"), *still(

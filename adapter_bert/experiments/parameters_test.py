@@ -36,8 +36,8 @@ def tiny_config(**changes):
     "name, d, layers, intermediate, embeddings, encoder, pooler, whole, norms",
     [("bert-base", 768, 12, 3072,
       23837184, 85054464, 590592, 109482240, 38400),
-     ("bert-large", 1024, 24, 4096,
-      31782912, 302309376, 1049600, 335141888, 100352)])
+     pytest.param("bert-large", 1024, 24, 4096, 31782912, 302309376, 1049600,
+                  335141888, 100352, marks=pytest.mark.slow)])
 def test_bert_by_hand(name, d, layers, intermediate, embeddings, encoder,
                       pooler, whole, norms):
   counts = counts_of(name)

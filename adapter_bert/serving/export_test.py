@@ -221,6 +221,7 @@ def test_what_is_refused(files, tmp_path, changes, words):
   assert not (tmp_path / "out").exists() or not os.listdir(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_bfloat16_is_smaller(files, tmp_path):
   size = lambda directory: os.path.getsize(
       directory + "/variables/variables.data-00000-of-00001")
