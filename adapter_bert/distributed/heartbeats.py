@@ -394,8 +394,8 @@ class Heartbeats(object):
         with contextlib.suppress(OSError):
           self._write()
       logging.flush()
-      print("error: %s: %s" % (self._place.name, reason), file=sys.stderr,
-            flush=True)
+      print("error: %s: %s" % (self._place.name, errors.one_line(reason)),
+            file=sys.stderr, flush=True)
     finally:  # Even if there is no more stderr.
       os._exit(1)  # pylint: disable=protected-access
 
