@@ -66,14 +66,14 @@ def check_scheme(path, name):
         "mount what is there" % (name, path, reason_of(error))) from error
 
 
-_NO_UTF8 = ("this locale has no UTF-8 for it, or it is no UTF-8; set "
+_NO_UTF8 = ("this locale has no UTF-8 for it, or it is not UTF-8; set "
             "LC_ALL=C.UTF-8, or rename it")
 
 
 def check_name(path, name):
   """Refuses a path that Python could open here, and TensorFlow could not.
 
-  Where the locale has no UTF-8, or a name is none, Python keeps its bytes as
+  Where the locale or a name is not UTF-8, Python keeps its bytes as
   halves of characters.
 
   Args:
