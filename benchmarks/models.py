@@ -27,7 +27,8 @@ BART_BASE = {
 T5_SMALL = {
     "model_type": "t5", "vocab_size": 32128, "d_model": 512, "d_kv": 64,
     "d_ff": 2048, "num_layers": 6, "num_heads": 8, "dropout_rate": 0.1,
-    "feed_forward_proj": "relu",
+    "feed_forward_proj": "relu", "pad_token_id": 0,
+    "decoder_start_token_id": 0,
 }
 
 # The tiny BART that pronounces words.
