@@ -1,10 +1,13 @@
-"""The chains of modeling.PlainOps for graphs that only answer.
+"""The chains of modeling.PlainOps for graphs that only answer, on a CPU.
 
-On a CPU, TensorFlow makes one kernel of a product, the bias added to it and its
-activation, if nothing stands between them. The chains of PlainOps have casts to
-float32 there when the product is bfloat16; that kernel needs none, because it
-sums in float32 and rounds what it hands on. Elsewhere each step rounds, which
-moves a bfloat16 result by its own rounding; training has compiled.py.
+TensorFlow makes one kernel of a product, the bias added to it and its
+activation, if nothing stands between them. With bfloat16 products this is worth
+it for an activation, which PlainOps computes in float32, behind casts that hold
+the kernel up; the kernel rounds once, where it hands on. For a bias alone it is
+not: with 4 to 32 rows that kernel takes up to three times as long as the product
+(docs/speed.md), so here a bias alone is added behind a cast. Where TensorFlow
+has no such kernel each step rounds, which moves a bfloat16 result by its own
+rounding.
 """
 
 import tensorflow.compat.v1 as tf
@@ -19,9 +22,9 @@ class FusedOps(modeling.PlainOps):
     """See PlainOps."""
     if bias is not None and bias.shape.ndims > 2:  # One bias a group of rows.
       return super().activation(function, x, bias)
-    x = super().activation(None, x, bias)
-    return x if function is None else function(x)
-
-  def split_heads(self, x, bias, shape):
-    """See PlainOps; the bias is added before anything is moved."""
-    return super().split_heads(self.activation(None, x, bias), None, shape)
+    if function is not None:
+      return function(super().activation(None, x, bias))
+    if bias is None:
+      return x
+    total = modeling.at_least_float32(x) + modeling.at_least_float32(bias)
+    return tf.cast(total, x.dtype)
