@@ -102,13 +102,13 @@ def test_an_installed_wheel_holds_the_project_and_nothing_else(tmp_path):
   home = tmp_path / "venv"
   subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
   python = str(home / "bin" / "python")
-  # From another folder: in this one, pip takes the egg-info that an editable
-  # install has left for the project, and installs nothing.
+  # In another folder and without PYTHONPATH: where this one is on the path, pip
+  # takes the egg-info that an editable install has left, and installs nothing.
+  environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
   subprocess.run([python, "-m", "pip", "--disable-pip-version-check", "install",
                   "--quiet", "--no-deps", str(wheel)], cwd=str(tmp_path),
-                 check=True)
+                 env=environment, check=True)
   borrowed = [path for path in sys.path if path.endswith("site-packages")]
-  environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
   environment["PYTHONPATH"] = os.pathsep.join(borrowed)
   for line in setup.CONSOLE_SCRIPTS:
     command = str(home / "bin" / line.split(" = ")[0])
