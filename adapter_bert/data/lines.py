@@ -32,8 +32,7 @@ def chunks_of(source, where, what="text, a sentence or two on a line"):
     try:
       data = source.read1(_READ_BYTES)
     except files.failures() as error:
-      raise errors.InputError("%s: cannot be read: %s" %
-                              (where, files.reason_of(error))) from error
+      raise _unreadable(where, error) from error
     *lines, rest = (rest + data).split(b"\n")
     if not data and rest:
       lines = [rest]
@@ -74,8 +73,7 @@ def input_file(path):
     if is_remote:
       files.size_of(path)  # TensorFlow opens it at the first read.
   except files.failures() as error:
-    raise errors.InputError("%s: cannot be read: %s" %
-                            (path, files.reason_of(error))) from error
+    raise _unreadable(path, error) from error
   with source:
     yield _Remote(source) if is_remote else source, path
 
@@ -115,6 +113,11 @@ def output_file(path, input_path):
     output.close()
   except files.failures() as error:
     raise _unwritable(path, error) from error
+
+
+def _unreadable(where, error):
+  return errors.InputError("%s: cannot be read: %s" % (
+      where, files.reason_of(error)))
 
 
 def _unwritable(path, error):

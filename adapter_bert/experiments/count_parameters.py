@@ -48,16 +48,14 @@ import modeling
 
 FLAGS = flags.FLAGS
 
-# The keys of a config that its parameter counts depend on, embedding_size
-# apart, which may be absent.
-_COUNTED = ("vocab_size", "hidden_size", "num_hidden_layers",
-            "intermediate_size", "max_position_embeddings", "type_vocab_size",
-            "share_parameter_across_layers", "layers_per_group",
-            "share_adapters")
-
 # The settings that go over a config's keys of the same names.
 SHARING = ("share_parameter_across_layers", "layers_per_group",
            "share_adapters")
+# The keys of a config that its parameter counts depend on, embedding_size
+# apart, which may be absent.
+_COUNTED = ("vocab_size", "hidden_size", "num_hidden_layers",
+            "intermediate_size", "max_position_embeddings",
+            "type_vocab_size") + SHARING
 
 # 2^20: far above any use, far below where a graph's 32-bit shapes end.
 MAX_SIZE = 1 << 20
