@@ -53,13 +53,12 @@ def test_the_broken_connection_of_a_killed_one(processes):
   both[1].kill()
   both[1].wait()
   go(processes)
-  began = time.monotonic()
+  # Before lost_after, or the line would be another.
   assert ended(both[0]) == (
       "error: worker 0: worker 1 (process %d on %s) is lost: the connection to it "
       "broke, and at localhost:%d it cannot be reached (Connection refused); "
       "start all processes again, with the same commands, to go on from the last "
       "checkpoint" % (both[1].pid, socket.gethostname(), processes.ports[1]))
-  assert time.monotonic() - began < 5
 
 
 def test_a_broken_connection_though_all_ports_answer(processes):
