@@ -13,9 +13,8 @@ al. 2019, arXiv 1909.11942), with the variable names of albert_zh.
 
 Everything is built with `tf.get_variable` in a tf.Graph, under
 tf.compat.v1.wrap_function or in a replica of a tf.distribute strategy, works
-with reference and with resource variables, and changes no global mode. How the
-element-wise chains are computed is up to one object, `ops`, that is handed
-down; None is PlainOps, at the end of this module.
+with reference and with resource variables, and changes no global mode. One
+object, `ops`, does the arithmetic of a layer; None: PlainOps, at the end.
 
 Letters in the shapes below:
   B batch size            S sequence length       D hidden size
@@ -217,8 +216,7 @@ class BertModel(object):
       raise ValueError("prefix_positions is %r; known are after and unshifted" %
                        (prefix_positions,))
     if not is_training:
-      config.hidden_dropout_prob = 0.0
-      config.attention_probs_dropout_prob = 0.0
+      config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
 
     batch_size, seq_length = get_shape_list(input_ids, expected_rank=2)
     if input_mask is None:
@@ -267,9 +265,9 @@ class BertModel(object):
       projection = _get_variable(
           "word_embeddings_2", [config.embedding_size, config.hidden_size],
           create_initializer(config.initializer_range))
-      shape = get_shape_list(words)
-      words = _matmul(reshape_to_matrix(words), projection)
-      words = reshape_from_matrix(words, shape)  # [B, S, E] -> [B, S, D]
+      words = reshape_from_matrix(  # [B, S, E] -> [B, S, D]
+          ops.dense(None, reshape_to_matrix(words), projection, None),
+          get_shape_list(words))
     return embedding_postprocessor(
         words, True, token_type_ids, config.type_vocab_size,
         initializer_range=config.initializer_range,
@@ -307,9 +305,8 @@ def classifier_head(pooled_output, num_labels, is_training,
   """
   hidden_size = get_shape_list(pooled_output, expected_rank=2)[-1]
   weights = _get_variable("output_weights", [num_labels, hidden_size],
-                          create_initializer(0.02), HEAD)
-  bias = _get_variable("output_bias", [num_labels], tf.zeros_initializer(),
-                       HEAD)
+                          create_initializer(), HEAD)
+  bias = _get_variable("output_bias", [num_labels], tf.zeros_initializer(), HEAD)
   pooled_output = at_least_float32(pooled_output)
   if is_training:
     pooled_output = dropout(pooled_output, hidden_dropout_prob, ops=ops)
@@ -446,7 +443,7 @@ def _transformer_layer(layer_input, attention_mask, shape, num_attention_heads,
 
   def project(tensor, residual, has_adapter):
     """LN(residual + adapter(dropout(dense(tensor)))), in the scope `output`."""
-    tensor, bias = product(tensor, hidden_size, initializer_range)
+    tensor, bias = product(tensor, hidden_size, initializer_range, ops=ops)
     tensor = ops.dropout(tensor, hidden_dropout_prob, bias)
     if has_adapter:
       inputs = (layer_norm(tensor, residual=residual, ops=ops) if pfeiffer else
@@ -643,7 +640,7 @@ def _heads(tensor, name, activation, shape, initializer_range, tokens, use_bias,
            ops):
   """Projects [B * seq, width] to [B, N, seq, H]; `shape` is [B, seq, N, H]."""
   tensor, bias = product(reshape_to_matrix(tensor), shape[2] * shape[3],
-                         initializer_range, name, use_bias)
+                         initializer_range, name, use_bias, ops=ops)
   if activation is not None:
     tensor, bias = ops.activation(activation, tensor, bias), None
   if tokens is not None:
@@ -716,9 +713,9 @@ def feedforward_adapter(input_tensor, hidden_size=64, init_scale=1e-3, *,
     weights2 = _get_variable("weights2", [hidden_size, width], initializer,
                              ADAPTERS)
     biases2 = _get_variable("biases2", [1, width], zeros, ADAPTERS)
-    bottleneck = ops.activation(  # [rows, m]
-        activation, _matmul(input_tensor, weights1), biases1)
-    return ops.add(input_tensor, _matmul(bottleneck, weights2), biases2)
+    bottleneck = ops.dense(activation, input_tensor, weights1, biases1)
+    output = ops.dense(None, bottleneck, weights2, None)      # [rows, D]
+    return ops.add(input_tensor, output, biases2)
 
 
 def prefix_encoder(num_hidden_layers, num_attention_heads, size_per_head,
@@ -926,13 +923,12 @@ def embedding_postprocessor(input_tensor, use_token_type=False,
     is only known at run time is checked then (tf.errors.InvalidArgumentError).
   """
   _, seq_length, width = get_shape_list(input_tensor, expected_rank=3)
-  output = input_tensor
+  output, initializer = input_tensor, create_initializer(initializer_range)
   if use_token_type:
     if token_type_ids is None:
       raise ValueError("use_token_type needs token_type_ids")
     table = _get_variable(token_type_embedding_name,
-                          [token_type_vocab_size, width],
-                          create_initializer(initializer_range))
+                          [token_type_vocab_size, width], initializer)
     # A product with one-hot rows is faster than a gather from a tiny table.
     one_hot = tf.one_hot(tf.reshape(token_type_ids, [-1]),
                          token_type_vocab_size, dtype=table.dtype.base_dtype)
@@ -940,8 +936,7 @@ def embedding_postprocessor(input_tensor, use_token_type=False,
                       output.dtype)
   if use_position_embeddings:
     table = _get_variable(position_embedding_name,
-                          [max_position_embeddings, width],
-                          create_initializer(initializer_range))
+                          [max_position_embeddings, width], initializer)
     too_long = "the %ssequence is longer than max_position_embeddings (%d)" % (
         "prefix (%d) and the " % first_position if first_position else "",
         max_position_embeddings)
@@ -975,20 +970,25 @@ def dense(input_tensor, units, activation=None, initializer_range=0.02,
   The variables `kernel` [in, units] and `bias` [units] are in the scope `name`;
   activation is a function of one tensor, or None.
   """
-  tensor, bias = product(input_tensor, units, initializer_range, name)
-  return (ops or PlainOps()).activation(activation, tensor, bias)
+  return (ops or PlainOps()).dense(activation, input_tensor, *_dense(
+      input_tensor, units, initializer_range, name))
 
 
 def product(input_tensor, units, initializer_range=0.02, name="dense",
-            use_bias=True):
+            use_bias=True, *, ops=None):
   """A `dense` layer's (product with the kernel, bias or None), not added."""
+  kernel, bias = _dense(input_tensor, units, initializer_range, name, use_bias)
+  return (ops or PlainOps()).dense(None, input_tensor, kernel, None), bias
+
+
+def _dense(input_tensor, units, initializer_range, name, use_bias=True):
+  """Its variables: (kernel [in, units], bias [units] or None)."""
   width = get_shape_list(input_tensor, expected_rank=2)[-1]
   with tf.variable_scope(name):
     kernel = _get_variable("kernel", [width, units],
                            create_initializer(initializer_range))
-    bias = _get_variable("bias", [units], tf.zeros_initializer()
-                         ) if use_bias else None
-    return _matmul(input_tensor, kernel), bias
+    return kernel, _get_variable("bias", [units], tf.zeros_initializer()
+                                 ) if use_bias else None
 
 
 def layer_norm(input_tensor, name=None, *, residual=None,
@@ -1039,11 +1039,6 @@ def _get_variable(name, shape, initializer, collection=None):
         "a tf.Graph, or under tf.compat.v1.wrap_function in a TF2 program")
   return tf.get_variable(name, shape, tf.float32, initializer, collections=[
       tf.GraphKeys.GLOBAL_VARIABLES] + ([collection] if collection else []))
-
-
-def _matmul(tensor, kernel):
-  """Their product, in the tensor's type."""
-  return tf.matmul(tensor, tf.cast(kernel, tensor.dtype))
 
 
 def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
@@ -1105,11 +1100,11 @@ def assert_rank(tensor, expected_rank, name=None):
 
 
 class PlainOps(object):
-  """The arithmetic of a layer's element-wise chains, in plain TensorFlow.
+  """The arithmetic of a layer, in plain TensorFlow.
 
-  Others have the same methods and differ by float rounding (compiled.py in
-  adapter_bert/ops). A chain is computed in float32 and handed on in the type of
-  its first tensor. Bias, beta and gamma may be variables.
+  Others have the same methods and differ by rounding (adapter_bert/ops). A chain
+  is computed in float32 and handed on in the type of its first tensor. Bias,
+  beta and gamma may be variables.
   """
 
   def trained_from_here(self):
@@ -1118,6 +1113,11 @@ class PlainOps(object):
   def random_zeros(self, x, rate):
     """x with elements dropped at random, and the others scaled."""
     return tf.nn.dropout(x, rate=rate)
+
+  def dense(self, function, x, kernel, bias):
+    """function(x kernel + bias), see `activation`; x is [rows, in]."""
+    x = tf.matmul(x, tf.cast(kernel, x.dtype))
+    return self.activation(function, x, bias)
 
   def activation(self, function, x, bias=None):
     """function(x + bias); except for the two gelu it is called in the type of x.

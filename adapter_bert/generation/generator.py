@@ -167,14 +167,15 @@ class Generator(object):
       plain = name[len(scope) + 1:]
       kwargs["initializer"] = tf.zeros_initializer()  # never run, and small
       if plain in task.weights:
-        own[plain] = getter(name, **kwargs)
+        own[plain] = fused.get_variable(getter, name, **kwargs)
         return own[plain]
       if task.weights and task.spec.tuning.trains(
           plain, kwargs.get("collections") or ()):
         raise errors.InputError(
             "%s lacks %s, which a run with tune=%s trains" %
             (task.where, plain, task.spec.tune))
-      shared[plain] = getter(plain, **dict(kwargs, reuse=tf.AUTO_REUSE))
+      kwargs["reuse"] = tf.AUTO_REUSE
+      shared[plain] = fused.get_variable(getter, plain, **kwargs)
       return shared[plain]
 
     # Read once, before the loop, and not at every token.
@@ -205,6 +206,8 @@ class Generator(object):
       if name not in values:
         raise errors.InputError("%s is not in the model's weights" % name)
       value = np.asarray(values[name])
+      if isinstance(variable, fused.Transposed):
+        variable, value = variable.rows, value.T
       if list(value.shape) != variable.shape.as_list():
         raise errors.InputError(
             "%s has shape %s, and the model needs %s" %

@@ -186,7 +186,7 @@ class BartModel(encoder_decoder.EncoderDecoder):
     """LN(x + adapter(dropout(dense(output))))."""
     with tf.variable_scope("output"):
       product, bias = modeling.product(output, self._config.d_model,
-                                       self._config.init_std)
+                                       self._config.init_std, ops=self._ops)
       product = self._ops.dropout(product, self._config.dropout, bias)
       return modeling.layer_norm(adapter(product), residual=x, epsilon=_EPSILON,
                                  ops=self._ops)

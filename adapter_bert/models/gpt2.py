@@ -285,7 +285,8 @@ class GPT2Model(object):
   def _project(self, x, layer):
     """adapter(dropout(dense(x))): float [rows, D]."""
     config = self._config
-    x, bias = modeling.product(x, config.n_embd, config.initializer_range)
+    x, bias = modeling.product(x, config.n_embd, config.initializer_range,
+                               ops=self._ops)
     x = self._ops.dropout(x, config.resid_pdrop, bias)
     if self._adapter_fn is None or layer not in self._with_adapter:
       return x

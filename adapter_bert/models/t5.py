@@ -166,10 +166,10 @@ class T5Model(encoder_decoder.EncoderDecoder):
     activation = modeling.get_activation(config.activation_name())
     initial = self._initial(config.d_model)
     hidden, _ = modeling.product(x, stack.intermediate_size, initial,
-                                 use_bias=False)
+                                 use_bias=False, ops=self._ops)
     if config.is_gated:
       gate, _ = modeling.product(x, stack.intermediate_size, initial, "gate",
-                                 use_bias=False)
+                                 use_bias=False, ops=self._ops)
       hidden = self._ops.gated(activation, gate, hidden)
     else:
       hidden = self._ops.activation(activation, hidden)
@@ -180,7 +180,8 @@ class T5Model(encoder_decoder.EncoderDecoder):
     width = modeling.get_shape_list(output)[-1]
     with tf.variable_scope("output"):
       product, _ = modeling.product(output, self._config.d_model,
-                                    self._initial(width), use_bias=False)
+                                    self._initial(width), use_bias=False,
+                                    ops=self._ops)
       return x + adapter(self._ops.dropout(product, self._config.dropout_rate))
 
   def _last(self, x):

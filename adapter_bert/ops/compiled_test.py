@@ -21,6 +21,8 @@ _HEADS = [2, 3, 2, 4]  # B, seq, N, H
 # those of its shape, come in the type that is computed in; the others, which
 # are variables in a model, in float32.
 CHAINS = {
+    "dense": ([[6, 8], [8, 8], [8]], lambda ops, x, kernel, bias: ops.dense(
+        modeling.gelu, x, kernel, bias)),
     "gelu": ([[6, 8]], lambda ops, x: ops.activation(modeling.gelu, x)),
     "gelu with bias": ([[6, 8], [8]], lambda ops, x, bias: ops.activation(
         modeling.gelu, x, bias)),

@@ -32,9 +32,53 @@ def test_an_activation_behind_a_product(name, dtype, tolerance):
                              atol=tolerance, rtol=0)
 
 
-def test_a_bias_for_each_group_of_rows_is_added():
-  x, biases = np.float32(np.ones([2, 3, 4])), np.float32([[[0]], [[1]]])
+@pytest.mark.parametrize("dtype, tolerance", [(tf.float32, 1e-5),
+                                              (tf.bfloat16, 0.05)])
+@pytest.mark.parametrize("has_residual", [False, True])
+def test_layer_norm(has_residual, dtype, tolerance):
+  rng = np.random.RandomState(1)
+  beta, gamma, residual = rng.randn(8), rng.randn(8), 5 + rng.randn(6, 8)
+
+  def chain(ops, x, bias):
+    del bias
+    return ops.layer_norm(
+        x, tf.constant(beta, tf.float32), tf.constant(gamma, tf.float32),
+        tf.constant(residual, x.dtype) if has_residual else None, 1e-12)
+
+  np.testing.assert_allclose(_value(FusedOps(), dtype, chain),
+                             _value(modeling.PlainOps(), dtype, chain),
+                             atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize("rank", [2, 3])
+def test_layer_norm_is_one_kernel(rank, dtype):
+  """Where TensorFlow uses oneDNN at all, it must know the chain again."""
   with tf.Graph().as_default(), tf.Session() as session:
-    value = session.run(FusedOps().activation(
-        modeling.gelu, tf.constant(x), tf.constant(biases)))
-  np.testing.assert_allclose(value[:, 0, 0], [0.841192, 1.954598], atol=1e-6)
+    x = tf.placeholder(tf.float32, [None] * (rank - 1) + [8])
+    product = tf.matmul(tf.cast(tf.reshape(x, [-1, 8]), dtype),
+                        tf.eye(8, dtype=dtype))
+    output = tf.identity(FusedOps().layer_norm(
+        tf.reshape(product, tf.shape(x)), tf.ones([8]), tf.range(8.0)))
+    metadata = tf.RunMetadata()
+    session.run(output, {x: np.ones([2] * (rank - 1) + [8])},
+                tf.RunOptions(output_partition_graphs=True), metadata)
+  kernels = {node.op for graph in metadata.partition_graphs
+             for node in graph.node}
+  if not any("Mkl" in kernel for kernel in kernels):
+    pytest.skip("this TensorFlow does not use oneDNN")
+  assert "_MklLayerNorm" in kernels
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(tf.float32, 1e-6),
+                                              (tf.bfloat16, 0.05)])
+@pytest.mark.parametrize("name", ["add", "split_heads"])
+def test_sums(name, dtype, tolerance):
+  def chain(ops, x, bias):
+    if name == "add":
+      return ops.add(x, 2 * x, bias[tf.newaxis])
+    return ops.split_heads(x, bias, [2, 3, 4, 2])
+
+  np.testing.assert_allclose(_value(FusedOps(), dtype, chain),
+                             _value(modeling.PlainOps(), dtype, chain),
+                             atol=tolerance, rtol=0)

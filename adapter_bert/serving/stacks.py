@@ -311,9 +311,12 @@ class RowOps(fused.FusedOps):
     """See PlainOps; or beta and gamma are [T, D]."""
     if beta.shape.ndims == 1:
       return super().layer_norm(x, beta, gamma, residual, epsilon)
-    output = super().layer_norm(
-        self.by_group(x), beta[:, tf.newaxis], gamma[:, tf.newaxis],
-        None if residual is None else self.by_group(residual), epsilon)
+    # Grappler drops a product with ones that it sees, and the kernel with it.
+    ones, zeros = [tf.placeholder_with_default(
+        tf.fill(x.shape[-1:], value), x.shape[-1:]) for value in (1.0, 0.0)]
+    normal = self.by_group(super().layer_norm(x, zeros, ones, residual, epsilon))
+    output = (normal * tf.cast(gamma[:, tf.newaxis], x.dtype) +
+              tf.cast(beta[:, tf.newaxis], x.dtype))
     output = tf.reshape(output, tf.shape(x))
     output.set_shape(x.shape)
     return output
@@ -326,12 +329,10 @@ class RowOps(fused.FusedOps):
           for name in ("weights1", "biases1", "weights2", "biases2")]
     rows = self.by_group(x)
     bottleneck = tf.matmul(rows, weights1)                        # [T, R S, m]
-    if activation in (modeling.gelu, modeling.gelu_erf):
-      bottleneck = self.activation(activation, bottleneck, biases1)
-    else:  # PlainOps adds one bias for all here, and in the type of x.
-      bottleneck = self.activation(
-          activation, bottleneck + tf.cast(biases1, bottleneck.dtype))
-    output = self.add(rows, tf.matmul(bottleneck, weights2), biases2)
+    bottleneck = self.activation(
+        activation, bottleneck + tf.cast(biases1, x.dtype))
+    output = rows + (tf.matmul(bottleneck, weights2) +
+                     tf.cast(biases2, x.dtype))
     return tf.reshape(output, [-1, x.shape[-1]])
 
 
