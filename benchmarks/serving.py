@@ -8,9 +8,10 @@
 Tasks with adapters of 64, all numbers random. Each case is a number of tasks
 and of lines for each: "mixed" asks all in one pass, "in turn" in a pass for
 each task. "allowed" is what the measured products and the bytes of the tasks'
-own weights allow: the time of the frozen products alone, for as many rows, and
-that of copying the weights of the tasks that are asked once, as gathering them
-does, and reading them again.
+own weights allow: the time of a pass's matrix products alone (the frozen ones,
+those of the attention and those with the tasks' adapters), and that of copying
+the weights of the tasks that are asked once, as gathering them does, and reading
+them again.
 """
 
 import argparse
@@ -39,6 +40,7 @@ from adapter_bert.training import specs
 import modeling
 
 _MAX_LENGTH = 64
+_ADAPTER_SIZE = specs.ClassifierSpec.adapter_size
 
 
 def parse(argv):
@@ -88,19 +90,36 @@ def seconds_of(function, steps):
   return float(np.median(times))
 
 
-def products_seconds(config, rows, dtype, steps):
-  """The time of a model's frozen products alone, for so many rows.
+def products_seconds(config, groups, texts, length, dtype, steps):
+  """The time of a pass's matrix products alone.
 
   Each layer has its own kernels, which are read from memory as the model's are.
+
+  Args:
+    groups, texts, length: ints; tasks, the rows of each, and their tokens.
   """
   width, inner = config.hidden_size, config.intermediate_size
+  heads = config.num_attention_heads
+  variable = lambda *shape: tf.Variable(tf.fill(shape, tf.cast(0.01, dtype)))
   with tf.Graph().as_default(), tf.Session() as session:
-    hidden = tf.Variable(tf.ones([rows, width], dtype))
-    output = tf.convert_to_tensor(hidden)
+    output = tf.convert_to_tensor(variable(groups * texts * length, width))
+
+    def adapter(output):
+      bottleneck = tf.matmul(tf.reshape(output, [groups, -1, width]),
+                             variable(groups, width, _ADAPTER_SIZE))
+      return tf.reshape(tf.matmul(bottleneck, variable(
+          groups, _ADAPTER_SIZE, width)), [-1, width])
+
     for _ in range(config.num_hidden_layers):
-      for sizes in ((width, width),) * 4 + ((width, inner), (inner, width)):
-        output = tf.matmul(output, tf.Variable(tf.fill(
-            sizes, tf.cast(0.01, dtype))))
+      query, key, value = [
+          tf.reshape(tf.matmul(output, variable(width, width)), [
+              groups * texts, heads, length, width // heads])
+          for _ in range(3)]
+      heads_output = tf.matmul(tf.matmul(query, key, transpose_b=True), value)
+      output = adapter(tf.matmul(tf.reshape(heads_output, [-1, width]),
+                                 variable(width, width)))
+      output = tf.matmul(output, variable(width, inner))
+      output = adapter(tf.matmul(output, variable(inner, width)))
     session.run(tf.global_variables_initializer())
     return seconds_of(lambda: session.run(output.op), steps)
 
@@ -141,7 +160,7 @@ def measure(model, runner, config, tasks, lines, length, arguments, precision):
 
   turn = seconds_of(in_turn, max(arguments.steps // 3, 1))
   own = sum(model.own_bytes[:tasks])
-  products = products_seconds(config, len(asked) * length,
+  products = products_seconds(config, tasks, lines, length,
                               specs.PRECISIONS[precision], arguments.steps)
   copies = copy_seconds(own)
   return {"precision": precision, "tasks": tasks, "lines each": lines,

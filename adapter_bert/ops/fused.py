@@ -37,8 +37,7 @@ def get_variable(getter, name, shape, dtype, **kwargs):
 
 
 class FusedOps(modeling.PlainOps):
-  """The arithmetic of one model that is not trained; a kernel may be Transposed.
-  """
+  """The arithmetic of a model that is not trained; a kernel may be Transposed."""
 
   def dense(self, function, x, kernel, bias):
     """See PlainOps."""
@@ -66,15 +65,17 @@ class FusedOps(modeling.PlainOps):
   def layer_norm(self, x, beta, gamma, residual=None,
                  epsilon=modeling.LAYER_NORM_EPSILON):
     """See PlainOps."""
+    if tf.config.list_physical_devices("GPU"):  # Not tried there.
+      return super().layer_norm(x, beta, gamma, residual, epsilon)
     if residual is not None:
       x += tf.cast(residual, x.dtype)
     width = x.shape[-1]
-    rows = tf.size(x) // width
+    rows = tf.stack([tf.size(x) // width])
     none = tf.constant([], tf.float32)
     normal = tf.raw_ops.FusedBatchNormV3(
-        x=tf.reshape(x, tf.stack([1, rows, width, 1])),
-        scale=tf.fill([rows], 1.0), offset=tf.fill([rows], 0.0), mean=none,
-        variance=none, epsilon=epsilon, data_format="NCHW").y
+        x=tf.reshape(x, [1, -1, width, 1]), scale=tf.fill(rows, 1.0),
+        offset=tf.fill(rows, 0.0), mean=none, variance=none, epsilon=epsilon,
+        data_format="NCHW").y
     return (tf.reshape(normal, tf.shape(x)) * tf.cast(gamma, x.dtype) +
             tf.cast(beta, x.dtype))
 

@@ -20,6 +20,7 @@ from adapter_bert.data import features
 from adapter_bert.data import reading
 from adapter_bert.data import tasks
 from adapter_bert.data import tfrecords
+from adapter_bert.ops import fused
 from adapter_bert.serving import predict_tasks
 from adapter_bert.serving import shared_model
 from adapter_bert.serving import task_checkpoints
@@ -199,7 +200,10 @@ def test_shared_layers(files):
 
 
 @pytest.mark.slow
-def test_bfloat16_is_close(files):
+@pytest.mark.parametrize("large", [fused.LARGE_KERNEL, 1])
+def test_bfloat16_is_close(files, monkeypatch, large):
+  """Also with all kernels stored as their transposes."""
+  monkeypatch.setattr(fused, "LARGE_KERNEL", large)
   lines = test_lines_of(files, "MRPC")
   exact, close = [outputs_of(predicted(files, lines, "MRPC", "MNLI",
                                        precision=precision), "MRPC")
@@ -231,7 +235,7 @@ def test_memory_grows_by_what_was_trained(files):
     taken = [set(base) - set(trained["MNLI"] if task == "MNLI" else in_tables)
              for task in tasks]
     frozen = set().union(*taken)
-    assert sorted(v.op.name for v in model.shared) == sorted(frozen)
+    assert model.shared == sorted(frozen)
     assert model.own_bytes == [4 * count(trained[t].values()) for t in tasks]
     everything = model.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
     assert 4 * sum(v.shape.num_elements() for v in everything) == (

@@ -13,6 +13,7 @@ from adapter_bert.base import errors
 from adapter_bert.checkpoints import matching
 from adapter_bert.checkpoints import record as run_record
 from adapter_bert.data import datasets
+from adapter_bert.ops import fused
 from adapter_bert.serving import stacks
 from adapter_bert.training import graphs
 from adapter_bert.training import specs
@@ -33,7 +34,7 @@ class SharedModel(object):
     graph, session: with all variables, loaded.
     groups: list of stacks.Stack and stacks.Single.
     members: for each group, the places of its tasks in `tasks`.
-    shared: the variables that not every task trained, from the base.
+    shared: the names of the variables that not every task trained, from the base.
     shared_bytes: int, theirs.
     own_bytes: for each task, the bytes of what it trained.
     padding_bytes: int, what the tables have beyond that.
@@ -56,9 +57,9 @@ class SharedModel(object):
       for number, places in enumerate(_grouped(sources)):
         self._add_group("group_%d" % number, places,
                         [sources[place] for place in places], shared)
-    self.shared = list(shared.values())
-    self.shared_bytes = sum(v.shape.num_elements() * v.dtype.base_dtype.size
-                            for v in self.shared)
+    self.shared = sorted(shared)
+    self.shared_bytes = sum({name: variable.size for group in self.groups
+                             for name, variable in group.frozen.items()}.values())
     tables = sum(variable.size for group in self.groups
                  for variable in group.own.values())
     self.padding_bytes = tables - sum(self.own_bytes)
@@ -95,12 +96,15 @@ class SharedModel(object):
     self._values.append(values)
 
   def _variable(self, name, variable, value):
-    """A variable with a value: numpy array."""
-    made = tf.get_variable(name, variable.shape, variable.dtype,
-                           tf.zeros_initializer())
+    """A variable with a value, a numpy array; see fused.get_variable."""
+    stored = made = fused.get_variable(
+        tf.get_variable, name, variable.shape, variable.dtype,
+        initializer=tf.zeros_initializer())
+    if isinstance(made, fused.Transposed):
+      stored, value = made.rows, value.T
     # Fed to the op that initialises it, so that the graph needs no other.
-    self.session.run(made.initializer, {
-        made.initializer.inputs[1]: value.astype(
+    self.session.run(stored.initializer, {
+        stored.initializer.inputs[1]: value.astype(
             variable.dtype.as_numpy_dtype)})
     return made
 

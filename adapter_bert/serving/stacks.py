@@ -120,7 +120,8 @@ class Single(object):
     labels = tf.zeros(tf.shape(batch["input_ids"])[:1], kind)
     with _variables(lambda name: values[name]):
       return self._model.build(
-          False, dict(batch, label_ids=labels)).predictions["outputs"]
+          False, dict(batch, label_ids=labels),
+          ops=fused.FusedOps()).predictions["outputs"]
 
 
 _INPUTS = ("input_ids", "input_mask", "segment_ids")
