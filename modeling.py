@@ -970,25 +970,25 @@ def dense(input_tensor, units, activation=None, initializer_range=0.02,
   The variables `kernel` [in, units] and `bias` [units] are in the scope `name`;
   activation is a function of one tensor, or None.
   """
-  return (ops or PlainOps()).dense(activation, input_tensor, *_dense(
-      input_tensor, units, initializer_range, name))
+  with tf.variable_scope(name):
+    kernel, bias = _weights(input_tensor, units, initializer_range)
+    return (ops or PlainOps()).dense(activation, input_tensor, kernel, bias)
 
 
 def product(input_tensor, units, initializer_range=0.02, name="dense",
             use_bias=True, *, ops=None):
   """A `dense` layer's (product with the kernel, bias or None), not added."""
-  kernel, bias = _dense(input_tensor, units, initializer_range, name, use_bias)
-  return (ops or PlainOps()).dense(None, input_tensor, kernel, None), bias
-
-
-def _dense(input_tensor, units, initializer_range, name, use_bias=True):
-  """Its variables: (kernel [in, units], bias [units] or None)."""
-  width = get_shape_list(input_tensor, expected_rank=2)[-1]
   with tf.variable_scope(name):
-    kernel = _get_variable("kernel", [width, units],
-                           create_initializer(initializer_range))
-    return kernel, _get_variable("bias", [units], tf.zeros_initializer()
-                                 ) if use_bias else None
+    kernel, bias = _weights(input_tensor, units, initializer_range, use_bias)
+    return (ops or PlainOps()).dense(None, input_tensor, kernel, None), bias
+
+
+def _weights(input_tensor, units, initializer_range, use_bias=True):
+  width = get_shape_list(input_tensor, expected_rank=2)[-1]
+  return (_get_variable("kernel", [width, units],
+                        create_initializer(initializer_range)),
+          _get_variable("bias", [units], tf.zeros_initializer()) if use_bias
+          else None)
 
 
 def layer_norm(input_tensor, name=None, *, residual=None,

@@ -10,8 +10,7 @@ and of lines for each: "mixed" asks all in one pass, "in turn" in a pass for
 each task. "allowed" is what the measured products and the bytes of the tasks'
 own weights allow: the time of a pass's matrix products alone (the frozen ones,
 those of the attention and those with the tasks' adapters), and that of copying
-the weights of the tasks that are asked once, as gathering them does, and reading
-them again.
+the weights of the tasks that are asked once, as gathering them does.
 """
 
 import argparse
@@ -125,13 +124,12 @@ def products_seconds(config, groups, texts, length, dtype, steps):
 
 
 def copy_seconds(num_bytes):
-  """The time of copying so many bytes, and reading the copy once."""
+  """The time of copying so many bytes."""
   source = np.ones([max(int(num_bytes) // 4, 1)], np.float32)
   target = np.empty_like(source)
 
   def copy():
     target[:] = source
-    target.sum()
 
   return seconds_of(copy, 3)
 

@@ -5,6 +5,7 @@ in memory once, and each adds what it trained.
 """
 
 import dataclasses
+import functools
 import os
 from typing import Any, Dict, List, Tuple
 
@@ -166,16 +167,17 @@ class Generator(object):
     def own_or_shared(getter, name, **kwargs):
       plain = name[len(scope) + 1:]
       kwargs["initializer"] = tf.zeros_initializer()  # never run, and small
+      in_collections = kwargs.get("collections") or ()
+      if not set(task.spec.tuning.COLLECTIONS) & set(in_collections):
+        getter = functools.partial(fused.get_variable, getter)
       if plain in task.weights:
-        own[plain] = fused.get_variable(getter, name, **kwargs)
+        own[plain] = getter(name, **kwargs)
         return own[plain]
-      if task.weights and task.spec.tuning.trains(
-          plain, kwargs.get("collections") or ()):
+      if task.weights and task.spec.tuning.trains(plain, in_collections):
         raise errors.InputError(
             "%s lacks %s, which a run with tune=%s trains" %
             (task.where, plain, task.spec.tune))
-      kwargs["reuse"] = tf.AUTO_REUSE
-      shared[plain] = fused.get_variable(getter, plain, **kwargs)
+      shared[plain] = getter(plain, **dict(kwargs, reuse=tf.AUTO_REUSE))
       return shared[plain]
 
     # Read once, before the loop, and not at every token.
@@ -205,13 +207,14 @@ class Generator(object):
     for name, variable in variables.items():
       if name not in values:
         raise errors.InputError("%s is not in the model's weights" % name)
-      value = np.asarray(values[name])
-      if isinstance(variable, fused.Transposed):
-        variable, value = variable.rows, value.T
-      if list(value.shape) != variable.shape.as_list():
-        raise errors.InputError(
-            "%s has shape %s, and the model needs %s" %
-            (name, list(value.shape), variable.shape.as_list()))
+      given = np.asarray(values[name])
+      stored, value = fused.stored(variable, given)
+      if list(value.shape) != stored.shape.as_list():
+        is_transposed = stored is not variable
+        raise errors.InputError("%s has shape %s, and the model needs %s" % (
+            name, list(given.shape),
+            stored.shape.as_list()[::-1 if is_transposed else 1]))
+      variable = stored
       fed[variable.initializer] = value.astype(variable.dtype.as_numpy_dtype)
       size += value.nbytes
       # Not one by one, for each set of ops costs a look at the whole graph; nor

@@ -14,7 +14,10 @@ from adapter_bert.generation import generator
 from adapter_bert.generation import search
 from adapter_bert.models import families
 from adapter_bert.ops import fused
+from adapter_bert.training import graphs
 from adapter_bert.training import sequence_specs
+
+graphs.enable_graph_mode()
 
 PROMPTS = [[5, 6, 7], [8]]
 

@@ -9,9 +9,10 @@ them in the shape it looks for, with nothing between the steps:
   activation; with the bias alone that kernel takes up to three times as long as
   the product (docs/speed.md), so a reshape keeps such a bias out of it.
 
-bfloat16 numbers stay so between the steps, and each step rounds: PlainOps'
-float32 chains spend most of their time on casts. Where TensorFlow has no such
-kernel the same graph gives the same numbers more slowly.
+Between these kernels bfloat16 numbers mostly stay so, and each step rounds:
+PlainOps' float32 chains spend most of their time on casts. Where TensorFlow has
+no such kernel each step of it rounds, too, which moves a bfloat16 result by its
+own rounding, and takes longer.
 """
 
 import collections
@@ -21,19 +22,29 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 
-# A kernel that is stored as its transpose: `rows` is [units, in].
+# A kernel that is stored as its transpose: the variable `rows` is [units, in].
 Transposed = collections.namedtuple("Transposed", ["rows"])
-# Products of up to so many rows with a kernel of at least so many bfloat16 numbers
-# take half the time with its transpose.
+# Up to so many rows times a kernel of at least so many bfloat16 numbers takes 0.5
+# to 0.8 of the time with its transpose (docs/speed.md).
 FEW_ROWS, LARGE_KERNEL = 64, 1 << 20
 
 
 def get_variable(getter, name, shape, dtype, **kwargs):
-  """getter's variable, or where it pays for FusedOps a Transposed of one."""
+  """getter's variable, or where it pays for FusedOps a Transposed of one.
+
+  For a model's own variables alone: a hook's would be handed to its author.
+  """
   if (dtype != tf.bfloat16 or not name.endswith("/kernel") or
       np.prod(shape) < LARGE_KERNEL):
     return getter(name, shape=shape, dtype=dtype, **kwargs)
   return Transposed(getter(name, shape=shape[::-1], dtype=dtype, **kwargs))
+
+
+def stored(variable, value):
+  """(The tf.Variable, what it is to hold) of what `get_variable` returned."""
+  if isinstance(variable, Transposed):
+    return variable.rows, value.T
+  return variable, value
 
 
 class FusedOps(modeling.PlainOps):
@@ -46,6 +57,7 @@ class FusedOps(modeling.PlainOps):
     rows = tf.convert_to_tensor(kernel.rows)
 
     def of_few():
+      # Nothing of this is one kernel, so the activation is computed in float32.
       output = tf.transpose(tf.matmul(rows, x, transpose_b=True))
       return super(FusedOps, self).activation(function, output, bias)
 
@@ -65,7 +77,8 @@ class FusedOps(modeling.PlainOps):
   def layer_norm(self, x, beta, gamma, residual=None,
                  epsilon=modeling.LAYER_NORM_EPSILON):
     """See PlainOps."""
-    if tf.config.list_physical_devices("GPU"):  # Not tried there.
+    # This is for the CPU's kernel, and was not tried on a GPU.
+    if tf.config.list_physical_devices("GPU"):
       return super().layer_norm(x, beta, gamma, residual, epsilon)
     if residual is not None:
       x += tf.cast(residual, x.dtype)

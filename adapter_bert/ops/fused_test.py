@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from adapter_bert.ops.fused import FusedOps
+from adapter_bert.ops.fused import FEW_ROWS, FusedOps, Transposed
 import modeling
 
 
@@ -30,6 +30,40 @@ def test_an_activation_behind_a_product(name, dtype, tolerance):
   np.testing.assert_allclose(_value(FusedOps(), dtype, chain),
                              _value(modeling.PlainOps(), dtype, chain),
                              atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [FEW_ROWS, FEW_ROWS + 1])
+@pytest.mark.parametrize("name", ["gelu", "tanh", "linear"])
+def test_dense_with_a_kernel_stored_as_its_transpose(name, rows):
+  rng = np.random.RandomState(2)
+  x, kernel, bias = rng.randn(rows, 16), rng.randn(16, 8) / 4, rng.randn(8)
+  with tf.Graph().as_default(), tf.Session() as session:
+    x, kernel = tf.constant(x, tf.bfloat16), tf.constant(kernel, tf.bfloat16)
+    values = session.run([tf.cast(ops.dense(
+        modeling.ACTIVATIONS[name], x, weights, tf.constant(bias, tf.float32)),
+                                  tf.float32) for ops, weights in (
+        (FusedOps(), Transposed(tf.transpose(kernel))),
+        (modeling.PlainOps(), kernel))])
+  np.testing.assert_allclose(*values, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(tf.float32, 1e-6),
+                                              (tf.bfloat16, 2e-3)])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_masked_softmax(has_bias, dtype, tolerance):
+  """Over so many keys that a sum in bfloat16 would lose most of them."""
+  rng = np.random.RandomState(3)
+  scores, bias = rng.randn(2, 3, 4, 512), rng.randn(1, 3, 4, 512)
+  mask = np.arange(512) < np.reshape([512, 300], [2, 1, 1, 1])
+  with tf.Graph().as_default(), tf.Session() as session:
+    values = session.run([tf.cast(ops.masked_softmax(
+        tf.constant(scores, dtype), tf.constant(mask, tf.int32), 0.125, 0.0,
+        tf.constant(bias, tf.float32) if has_bias else None,
+        modeling.LOWEST_SCORE), tf.float32)
+                          for ops in (FusedOps(), modeling.PlainOps())])
+  np.testing.assert_allclose(*values, atol=tolerance, rtol=0)
+  np.testing.assert_allclose(values[0].sum(-1), 1, atol=10 * tolerance)
+  assert not values[0][1, :, :, 300:].any()
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(tf.float32, 1e-5),

@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from adapter_bert import test_util as tiny
 from adapter_bert.base import errors
+from adapter_bert.ops import fused
 from adapter_bert.serving import export
 from adapter_bert.serving import test_util
 from adapter_bert.training import graphs
@@ -222,7 +223,10 @@ def test_what_is_refused(files, tmp_path, changes, words):
 
 
 @pytest.mark.slow
-def test_bfloat16_is_smaller(files, tmp_path):
+@pytest.mark.parametrize("large", [fused.LARGE_KERNEL, 1])
+def test_bfloat16_is_smaller(files, tmp_path, monkeypatch, large):
+  """Also with all kernels stored as their transposes."""
+  monkeypatch.setattr(fused, "LARGE_KERNEL", large)
   size = lambda directory: os.path.getsize(
       directory + "/variables/variables.data-00000-of-00001")
   few = dict(task_checkpoints=[files.paths[0], files.paths[3]])

@@ -3,6 +3,7 @@ once.
 """
 
 import collections
+import functools
 import json
 
 import numpy as np
@@ -78,8 +79,8 @@ class SharedModel(object):
              stacks.Stack(models, [source.variables for source in sources]))
     for name, variable in group.frozen.items():
       if name not in shared:
-        shared[name] = self._variable(name, variable,
-                                      _holder(name, sources).value(name))
+        shared[name] = self._variable(
+            name, variable, _holder(name, sources).value(name), is_frozen=True)
     values = {name: shared[name] for name in group.frozen}
     for name, variable in group.own.items():
       value = (sources[0].value(name) if key is None else
@@ -95,13 +96,14 @@ class SharedModel(object):
     self.members.append(places)
     self._values.append(values)
 
-  def _variable(self, name, variable, value):
+  def _variable(self, name, variable, value, is_frozen=False):
     """A variable with a value, a numpy array; see fused.get_variable."""
-    stored = made = fused.get_variable(
-        tf.get_variable, name, variable.shape, variable.dtype,
-        initializer=tf.zeros_initializer())
-    if isinstance(made, fused.Transposed):
-      stored, value = made.rows, value.T
+    getter = tf.get_variable
+    if is_frozen:
+      getter = functools.partial(fused.get_variable, getter)
+    made = getter(name, shape=variable.shape, dtype=variable.dtype,
+                  initializer=tf.zeros_initializer())
+    stored, value = fused.stored(made, value)
     # Fed to the op that initialises it, so that the graph needs no other.
     self.session.run(stored.initializer, {
         stored.initializer.inputs[1]: value.astype(
