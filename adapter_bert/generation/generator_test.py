@@ -46,8 +46,9 @@ def scores_of(family, is_tuned, prompts):
 
 
 @pytest.mark.parametrize("family,is_tuned,copies", [
-    ("gpt2", True, 1), ("bart", False, 1), ("bart", False, 40),
-    ("t5_v1_1", False, 1)])
+    ("gpt2", True, 1), pytest.param("bart", False, 1, marks=pytest.mark.slow),
+    pytest.param("bart", False, 40, marks=pytest.mark.slow),
+    pytest.param("t5_v1_1", False, 1, marks=pytest.mark.slow)])
 def test_kernels_that_are_stored_as_transposes(monkeypatch, family, is_tuned,
                                                copies):
   """Products of few rows and of many: 40 copies have 240 rows at each step."""
