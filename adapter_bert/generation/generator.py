@@ -207,14 +207,12 @@ class Generator(object):
     for name, variable in variables.items():
       if name not in values:
         raise errors.InputError("%s is not in the model's weights" % name)
-      given = np.asarray(values[name])
-      stored, value = fused.stored(variable, given)
-      if list(value.shape) != stored.shape.as_list():
-        is_transposed = stored is not variable
-        raise errors.InputError("%s has shape %s, and the model needs %s" % (
-            name, list(given.shape),
-            stored.shape.as_list()[::-1 if is_transposed else 1]))
-      variable = stored
+      value = np.asarray(values[name])
+      if list(value.shape) != variable.shape.as_list():
+        raise errors.InputError(
+            "%s has shape %s, and the model needs %s" %
+            (name, list(value.shape), variable.shape.as_list()))
+      variable, value = fused.stored(variable, value)
       fed[variable.initializer] = value.astype(variable.dtype.as_numpy_dtype)
       size += value.nbytes
       # Not one by one, for each set of ops costs a look at the whole graph; nor

@@ -22,11 +22,19 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 
-# A kernel that is stored as its transpose: the variable `rows` is [units, in].
-Transposed = collections.namedtuple("Transposed", ["rows"])
 # Up to so many rows times a kernel of at least so many bfloat16 numbers takes 0.5
 # to 0.8 of the time with its transpose (docs/speed.md).
 FEW_ROWS, LARGE_KERNEL = 64, 1 << 20
+
+
+class Transposed(collections.namedtuple("Transposed", ["rows"])):
+  """A kernel that is stored as its transpose: the variable `rows`, [units, in].
+  """
+
+  @property
+  def shape(self):
+    """The kernel's, [in, units]."""
+    return tf.TensorShape(self.rows.shape[::-1])
 
 
 def get_variable(getter, name, shape, dtype, **kwargs):
